@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# set_robust_list2() for Linux: the names of what can be done, and in which
+# order.  How it is done is in harness/.
+
+ARCH ?= x86_64
+CONFIG ?= default
+ARCHES := x86_64 arm64
+
+# What the scripts take from the environment.
+export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V
+
+H := harness
+
+.PHONY: help run test exec shell kernel check print-base-source clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@$(H)/help
+
+run:
+	@$(H)/run $(ARCH)
+
+test:
+	@$(H)/test $(CONFIG)
+
+exec:
+	@$(H)/exec "$(ARCH)" "$(CONFIG)" "$(PROG)" $(ARGS)
+
+shell:
+	@$(H)/shell "$(ARCH)" "$(CONFIG)"
+
+kernel:
+	@$(H)/build "$(ARCH)" "$(CONFIG)"
+
+check:
+	@$(H)/check
+
+print-base-source:
+	@$(H)/base
+
+clean:
+	@$(H)/clean build
+
+distclean:
+	@$(H)/clean caches

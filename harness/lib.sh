@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034
+#
+# What every script under harness/ shares: where things live, how a script
+# fails, how a long step reports progress, how a finished step is told from an
+# interrupted one.  Sourced, never run.
+
+set -Eeuo pipefail
+# A command that fails where nobody looks at it must not end a script in silence.
+trap 'printf "error: %s:%s: %s\n" "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
+
+# The release that the overlay is written against.
+readonly BASE_VERSION=7 BASE_PATCHLEVEL=3
+# The LLVM release that builds the kernel: rustc's own LLVM has to be the same
+# for CONFIG_RUST_INLINE_HELPERS.
+readonly LLVM_RELEASE=22
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly TOP
+readonly CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/robust_list2
+
+# A checkout's own patched tree and builds: named after the checkout's path, so
+# that two clones never share one, below the cache, so that a checkout stays
+# clean and ccache sees the same relative paths from every clone.
+BUILD_ROOT=$CACHE/build/$(basename "$TOP")-$(printf %s "$TOP${KSRC:+ $KSRC}" | sha256sum | cut -c1-8)
+readonly BUILD_ROOT
+readonly SOURCE_TREE=$BUILD_ROOT/linux
+
+# A rustup toolchain in front of the distribution's has no rust-src; make would
+# then drop CONFIG_RUST without a word.
+export PATH=/usr/bin:$CACHE/tools/bin:$PATH
+export LC_ALL=C
+
+# All messages go to stderr: stdout belongs to what a command was asked for.
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+	say "error: $*"
+	exit 1
+}
+
+# Checks ARCH and sets the names that other programs have for it.
+set_arch() {
+	case ${1:-} in
+	x86_64)
+		ARCH=x86_64 KARCH=x86_64 IMAGE=arch/x86/boot/bzImage
+		;;
+	arm64)
+		ARCH=arm64 KARCH=arm64 IMAGE=arch/arm64/boot/Image
+		;;
+	*)
+		die "ARCH=${1:-} is not known: use ARCH=x86_64 or ARCH=arm64"
+		;;
+	esac
+	export ARCH KARCH IMAGE
+}
+
+# with_lock NAME COMMAND...: one process at a time does what NAME stands for.
+# The lock goes away with the process, however that ends.
+with_lock() {
+	local name=$1
+	shift
+	mkdir -p "$CACHE/locks" || die "cannot write to the cache, $CACHE"
+	(
+		if ! flock -n 9; then
+			say "  waiting  another command is at work on $name"
+			flock 9
+		fi
+		"$@" 9>&-
+	) 9>"$CACHE/locks/${name//\//_}"
+}
+
+# Room that a step needs, in MiB, checked before it starts: a disk that fills up
+# in the middle of a build gives an error that nobody understands.
+need_space() {
+	local dir=$1 mib=$2 free
+	mkdir -p "$dir" || die "cannot create $dir"
+	free=$(df --output=avail -m "$dir" | tail -n 1)
+	((free >= mib)) ||
+		die "$dir has $free MiB free and this step needs about $mib: free some, or set XDG_CACHE_HOME"
+}
+
+# step LOG LABEL COMMAND...: runs a long command with its output in a log and
+# one line of progress; on failure shows the part of the log that matters.
+step() {
+	local log=$1 label=$2 start=$SECONDS status=0 pid
+	shift 2
+	mkdir -p "$(dirname "$log")"
+	if [[ -n ${V:-} ]]; then
+		say "  $label"
+		"$@" > >(tee "$log" >&2) 2>&1 || status=$?
+	else
+		"$@" >"$log" 2>&1 &
+		pid=$!
+		if [[ -t 2 ]]; then
+			while kill -0 "$pid" 2>/dev/null; do
+				printf '\r  %s  %ds  %s lines\033[K' "$label" \
+					$((SECONDS - start)) "$(wc -l <"$log")" >&2
+				sleep 1
+			done
+			printf '\r\033[K' >&2
+		fi
+		wait "$pid" || status=$?
+	fi
+	if ((status)); then
+		say "  $label: FAILED after $((SECONDS - start)) s"
+		log_digest "$log" >&2
+		say "The whole log: $log"
+		return "$status"
+	fi
+	say "  $label  ($((SECONDS - start)) s)"
+}
+
+# The lines of a log that say why: the first errors, or the end where none is
+# marked as one.
+log_digest() {
+	grep -n -m 20 -A 6 -E '(^|[^a-z_])(error|Error|fatal|FAILED|undefined symbol|No space left)([:\[ !]|$)' "$1" |
+		grep -v -E 'make(\[[0-9]+\])?: \*\*\* Waiting' | head -n 60 | grep . || tail -n 25 "$1"
+}
