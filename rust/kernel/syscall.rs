@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System calls.
+//!
+//! [`#[syscall]`](macro@crate::macros::syscall) turns a function into the entry points that the
+//! system call tables refer to. This module has what the generated code needs: how an argument
+//! comes out of a register, how the result becomes a return value, and the entry of the error
+//! injection list.
+//!
+//! C headers: [`include/linux/syscalls.h`](srctree/include/linux/syscalls.h),
+//! [`include/linux/compat.h`](srctree/include/linux/compat.h),
+//! `arch/*/include/asm/syscall_wrapper.h`
+
+use crate::{
+    bindings,
+    error::Result,
+    num::Bounded,
+    prelude::*, //
+};
+
+/// Returns whether the current system call comes from a 32-bit program on a 64-bit kernel: from
+/// an i386 or x32 one on x86-64, from an AArch32 one on arm64.
+#[inline]
+pub fn in_compat_syscall() -> bool {
+    // SAFETY: Reads the state of the current task.
+    unsafe { bindings::in_compat_syscall() }
+}
+
+/// Returns whether the program that made the current system call has 64-bit pointers.
+#[inline]
+pub fn in_64bit_syscall() -> bool {
+    cfg!(CONFIG_64BIT) && !in_compat_syscall()
+}
+
+/// The registers of a task at its entry into the kernel.
+///
+/// # Invariants
+///
+/// They are those of the current task, in a system call that has not returned.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Registers<'a>(&'a bindings::pt_regs);
+
+/// Registers hold six arguments. Which ones they are is in the `syscall_wrapper.h` of each
+/// architecture.
+impl<'a> Registers<'a> {
+    /// Uses what the architecture's entry code passes to a system call.
+    ///
+    /// # Safety
+    ///
+    /// `regs` are the registers of the current task, and are not written to for `'a`.
+    #[inline(always)]
+    pub unsafe fn from_raw(regs: *const bindings::pt_regs) -> Self {
+        // INVARIANT: By the safety requirements.
+        // SAFETY: By the safety requirements, `regs` is valid for `'a`.
+        Self(unsafe { &*regs })
+    }
+
+    /// Argument `N`, counted from 0, of a system call in the kernel's own calling convention.
+    ///
+    /// On x86-64 this is `SC_X86_64_REGS_TO_ARGS`.
+    #[cfg(CONFIG_X86_64)]
+    #[inline(always)]
+    pub fn native<const N: usize>(self) -> usize {
+        const { assert!(N < 6) };
+        match N {
+            0 => self.0.di,
+            1 => self.0.si,
+            2 => self.0.dx,
+            3 => self.0.r10,
+            4 => self.0.r8,
+            _ => self.0.r9,
+        }
+    }
+
+    /// Argument `N`, counted from 0, of a system call of an i386 program, `SC_IA32_REGS_TO_ARGS`.
+    #[cfg(CONFIG_X86_64)]
+    #[inline(always)]
+    pub fn ia32<const N: usize>(self) -> usize {
+        const { assert!(N < 6) };
+        match N {
+            0 => self.0.bx,
+            1 => self.0.cx,
+            2 => self.0.dx,
+            3 => self.0.si,
+            4 => self.0.di,
+            _ => self.0.bp,
+        }
+    }
+
+    /// Argument `N`, counted from 0, of a system call in the kernel's own calling convention.
+    ///
+    /// On arm64 this is `SC_ARM64_REGS_TO_ARGS`, for AArch32 programs too: the entry from AArch32
+    /// has cleared the upper halves.
+    #[cfg(CONFIG_ARM64)]
+    #[inline(always)]
+    pub fn native<const N: usize>(self) -> usize {
+        const { assert!(N < 6) };
+
+        // SAFETY: `user_pt_regs` and the structure in its place are two views of the same
+        // registers, both of them integers.
+        let regs = unsafe { self.0.__bindgen_anon_1.user_regs.regs };
+        let register = match N {
+            // `x0` is where the return value goes, tracers see and change it there.
+            0 => self.0.orig_x0,
+            n => regs[n],
+        };
+        casts::u64_as_usize(register)
+    }
+}
+
+#[cfg(CONFIG_ARM64)]
+use crate::num::casts::arch as casts;
+
+/// A type that a system call can have as an argument.
+///
+/// A register is as wide as the kernel's `long`. What of it belongs to the argument is a matter of
+/// the argument's type, and the rest is whatever the program left there.
+pub trait Argument: Sized {
+    /// Takes the argument out of a register of a program of the kernel's own width.
+    ///
+    /// This is `__SC_CAST`: a conversion of a `long` to the type.
+    fn from_native(register: usize) -> Self;
+
+    /// Takes the argument out of a register of a 32-bit program on a 64-bit kernel, where the
+    /// calling convention does not say what the upper half of the register holds.
+    ///
+    /// This is `__SC_COMPAT_CAST`: the lower half is sign-extended for a `long` and zero-extended
+    /// for everything else.
+    fn from_compat(register: usize) -> Self;
+}
+
+/// The lower 32 bits of a register.
+#[inline(always)]
+fn lower_half(register: usize) -> u32 {
+    Bounded::<usize, 32>::from_expr(register & 0xffff_ffff)
+        .cast::<u32>()
+        .get()
+}
+
+impl Argument for c_uint {
+    #[inline(always)]
+    fn from_native(register: usize) -> Self {
+        lower_half(register)
+    }
+
+    #[inline(always)]
+    fn from_compat(register: usize) -> Self {
+        lower_half(register)
+    }
+}
+
+impl Argument for c_int {
+    #[inline(always)]
+    fn from_native(register: usize) -> Self {
+        // CAST: The same 32 bits, with a sign.
+        lower_half(register) as c_int
+    }
+
+    #[inline(always)]
+    fn from_compat(register: usize) -> Self {
+        Self::from_native(register)
+    }
+}
+
+impl Argument for c_ulong {
+    #[inline(always)]
+    fn from_native(register: usize) -> Self {
+        register
+    }
+
+    #[inline(always)]
+    fn from_compat(register: usize) -> Self {
+        register & 0xffff_ffff
+    }
+}
+
+impl Argument for c_long {
+    #[inline(always)]
+    fn from_native(register: usize) -> Self {
+        // CAST: The same bits, with a sign.
+        register as c_long
+    }
+
+    #[inline(always)]
+    fn from_compat(register: usize) -> Self {
+        // CAST: Sign-extends.
+        c_int::from_native(register) as c_long
+    }
+}
+
+impl Argument for UserPtr {
+    #[inline(always)]
+    fn from_native(register: usize) -> Self {
+        UserPtr::from_addr(register)
+    }
+
+    #[inline(always)]
+    fn from_compat(register: usize) -> Self {
+        UserPtr::from_addr(c_ulong::from_compat(register))
+    }
+}
+
+/// Turns the result of a system call into its return value: what it is, or a negative errno.
+#[doc(hidden)]
+#[inline(always)]
+pub fn into_return_value(result: Result<c_long>) -> c_long {
+    match result {
+        Ok(value) => value,
+        // CAST: Sign-extends.
+        Err(error) => error.to_errno() as c_long,
+    }
+}
+
+/// The type of an entry point that takes the registers.
+#[doc(hidden)]
+pub type EntryPoint = unsafe extern "C" fn(*const bindings::pt_regs) -> c_long;
+
+/// An entry of the list of functions for which errors can be injected.
+///
+/// This is what `ALLOW_ERROR_INJECTION(entry_point, ERRNO)` is in C.
+///
+/// # Invariants
+///
+/// It has the layout of `struct error_injection_entry`.
+#[doc(hidden)]
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+#[repr(C)]
+pub struct AllowErrorInjection {
+    // An integer in C, which a constant expression in Rust cannot make of a pointer.
+    addr: EntryPoint,
+    etype: c_int,
+}
+
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+static_assert!(
+    size_of::<AllowErrorInjection>() == size_of::<bindings::error_injection_entry>()
+        && core::mem::offset_of!(AllowErrorInjection, etype)
+            == core::mem::offset_of!(bindings::error_injection_entry, etype)
+);
+
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+impl AllowErrorInjection {
+    /// Creates the entry for a system call.
+    pub const fn errno(entry_point: EntryPoint) -> Self {
+        Self {
+            addr: entry_point,
+            // CAST: An enumerator of a few values.
+            etype: bindings::EI_ETYPE_ERRNO as c_int,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use proc_macro2::TokenStream;
+use quote::{
+    format_ident,
+    quote, //
+};
+use syn::{
+    Error,
+    FnArg,
+    ItemFn,
+    Result,
+    Type, //
+};
+
+/// Registers hold this many arguments (`SYSCALL_DEFINE_MAXARGS`).
+const MAX_ARGS: usize = 6;
+
+/// Where an architecture's calling conventions have their entry points.
+struct Abi {
+    /// When this calling convention exists, as a predicate for `#[cfg]`.
+    cfg: TokenStream,
+    /// What comes before `sys_` in the names of the system call table.
+    prefix: &'static str,
+    /// The method of `kernel::syscall::Registers` that returns an argument's register.
+    register: TokenStream,
+    /// The method of `kernel::syscall::Argument` that takes the argument out of it.
+    decode: TokenStream,
+}
+
+/// All entry points that one system call has, over all configurations.
+///
+/// An architecture that is not in the list does not build.
+fn abis() -> [Abi; 3] {
+    [
+        Abi {
+            cfg: quote!(all(CONFIG_X86_64, not(CONFIG_UML))),
+            prefix: "__x64_",
+            register: quote!(native),
+            decode: quote!(from_native),
+        },
+        Abi {
+            cfg: quote!(all(CONFIG_IA32_EMULATION, not(CONFIG_UML))),
+            prefix: "__ia32_",
+            register: quote!(ia32),
+            decode: quote!(from_compat),
+        },
+        Abi {
+            cfg: quote!(CONFIG_ARM64),
+            prefix: "__arm64_",
+            register: quote!(native),
+            decode: quote!(from_native),
+        },
+    ]
+}
+
+/// The types of the arguments, where `f` is a function that can be a system call.
+fn argument_types(f: &ItemFn) -> Result<Vec<&Type>> {
+    let sig = &f.sig;
+
+    let odd = if let Some(constness) = &sig.constness {
+        Some(Error::new_spanned(
+            constness,
+            "a system call is not `const`",
+        ))
+    } else if let Some(asyncness) = &sig.asyncness {
+        Some(Error::new_spanned(
+            asyncness,
+            "a system call is not `async`",
+        ))
+    } else if let Some(unsafety) = &sig.unsafety {
+        Some(Error::new_spanned(
+            unsafety,
+            "user space makes no promises, so a system call is not `unsafe`",
+        ))
+    } else if let Some(abi) = &sig.abi {
+        Some(Error::new_spanned(
+            abi,
+            "`#[syscall]` chooses the calling convention",
+        ))
+    } else if !sig.generics.params.is_empty() {
+        Some(Error::new_spanned(
+            &sig.generics,
+            "a system call has no generic parameters",
+        ))
+    } else if sig.inputs.len() > MAX_ARGS {
+        Some(Error::new_spanned(
+            &sig.inputs,
+            format!("a system call has at most {MAX_ARGS} arguments"),
+        ))
+    } else {
+        None
+    };
+    if let Some(error) = odd {
+        return Err(error);
+    }
+
+    sig.inputs
+        .iter()
+        .map(|arg| match arg {
+            FnArg::Typed(arg) => Ok(&*arg.ty),
+            FnArg::Receiver(receiver) => Err(Error::new_spanned(
+                receiver,
+                "a system call is a function, not a method",
+            )),
+        })
+        .collect()
+}
+
+/// Please see [`crate::syscall`] for documentation.
+pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
+    let types = argument_types(&f)?;
+    let name = &f.sig.ident;
+    let numbers: Vec<usize> = (0..types.len()).collect();
+
+    let entry_points = abis().into_iter().map(|abi| {
+        let Abi {
+            cfg,
+            prefix,
+            register,
+            decode,
+        } = abi;
+        let entry_point = format_ident!("{prefix}sys_{name}");
+
+        quote! {
+            #[cfg(#cfg)]
+            const _: () = {
+                #[no_mangle]
+                unsafe extern "C" fn #entry_point(
+                    regs: *const ::kernel::bindings::pt_regs,
+                ) -> ::kernel::ffi::c_long {
+                    // SAFETY: Only the architecture's entry code calls this function, through the
+                    // system call table. It passes the registers of the current task, which do not
+                    // change before the arguments have been taken out of them.
+                    let regs = unsafe { ::kernel::syscall::Registers::from_raw(regs) };
+
+                    ::kernel::syscall::into_return_value(#name(#(
+                        <#types as ::kernel::syscall::Argument>::#decode(
+                            regs.#register::<#numbers>()
+                        )
+                    ),*))
+                }
+
+                #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+                #[used(compiler)]
+                #[link_section = "_error_injection_whitelist"]
+                static ALLOW_ERROR_INJECTION: ::kernel::syscall::AllowErrorInjection =
+                    ::kernel::syscall::AllowErrorInjection::errno(#entry_point);
+            };
+        }
+    });
+    let known = abis().into_iter().map(|abi| abi.cfg);
+
+    Ok(quote! {
+        #f
+
+        #(#entry_points)*
+
+        #[cfg(not(any(#(#known),*)))]
+        ::core::compile_error!("`#[syscall]` does not know this architecture's entry points");
+    })
+}
