@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a task may see of another one.
+//!
+//! C headers: [`include/linux/ptrace.h`](srctree/include/linux/ptrace.h),
+//! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h)
+
+use crate::{
+    bindings,
+    error::{
+        to_result,
+        Result, //
+    },
+    task::Task,
+    types::NotThreadSafe,
+};
+
+/// What is about to be done to the other task, and whose credentials count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read, with the caller's real credentials (`PTRACE_MODE_READ_REALCREDS`).
+    ReadRealCreds,
+}
+
+impl Access {
+    fn mode(self) -> u32 {
+        match self {
+            Access::ReadRealCreds => bindings::PTRACE_MODE_READ | bindings::PTRACE_MODE_REALCREDS,
+        }
+    }
+}
+
+/// Evidence that no thread of a process can finish an `execve()`.
+///
+/// What is found out about the credentials of the process stays true while this exists: they
+/// cannot become those of a set-user-ID program between a permission check and what it permits.
+/// Other threads can still exit.
+///
+/// # Invariants
+///
+/// The current task holds `exec_update_lock` of `task` for reading.
+pub struct ExecUpdateGuard<'a> {
+    task: &'a Task,
+    _not_send: NotThreadSafe,
+}
+
+impl Task {
+    /// Keeps the task's process from finishing an `execve()`, after waiting for one under way.
+    ///
+    /// # Errors
+    ///
+    /// [`EINTR`](crate::error::code::EINTR) where the current task is killed while it waits.
+    #[doc(alias = "exec_update_lock")]
+    pub fn lock_exec_update(&self) -> Result<ExecUpdateGuard<'_>> {
+        // SAFETY: By the type invariants, `self` is a valid task with a reference count above zero,
+        // and a task keeps its `signal` until that count is zero. This function may sleep.
+        to_result(unsafe {
+            bindings::down_read_killable(bindings::task_exec_update_lock(self.as_ptr()))
+        })?;
+
+        // INVARIANT: The lock was taken above.
+        Ok(ExecUpdateGuard {
+            task: self,
+            _not_send: NotThreadSafe,
+        })
+    }
+}
+
+impl ExecUpdateGuard<'_> {
+    /// Returns whether the current task has this access to the task.
+    #[doc(alias = "ptrace_may_access")]
+    pub fn may_access(&self, access: Access) -> bool {
+        // SAFETY: `task` is a valid task.
+        unsafe { bindings::ptrace_may_access(self.task.as_ptr(), access.mode()) }
+    }
+}
+
+impl Drop for ExecUpdateGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the current task holds the lock for reading.
+        unsafe { bindings::up_read(bindings::task_exec_update_lock(self.task.as_ptr())) };
+    }
+}
