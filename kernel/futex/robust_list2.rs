@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Several robust lists per thread: `set_robust_list2()` and `get_robust_list2()`.
+//!
+//! A robust list holds the futexes that a thread has locked. When the thread exits or execs, the
+//! kernel walks the list, marks those futexes with `FUTEX_OWNER_DIED` and wakes a waiter each.
+//! `set_robust_list()` knows one such list per thread, of the kernel's own pointer width; these
+//! calls add up to [`ROBUST_LISTS_PER_TASK`](kernel::uapi::ROBUST_LISTS_PER_TASK) more, each of
+//! 32-bit or 64-bit pointers.
+//!
+//! From the system call to the walk:
+//!
+//! - [`request`] checks the arguments and says what they ask for,
+//! - [`head`] is a list's address and type, and the word that stands for both,
+//! - [`table`] holds the heads of one task,
+//! - [`walk`] goes through a list in user memory, with the pointers of [`pointer`].
+//!
+//! C callers: `futex_cleanup()` and the unlock operations of `futex()`, in `kernel/futex/core.c`.
+
+#[path = "robust_list2/head.rs"]
+mod head;
+#[path = "robust_list2/pointer.rs"]
+mod pointer;
+#[path = "robust_list2/request.rs"]
+mod request;
+#[path = "robust_list2/table.rs"]
+mod table;
+#[cfg(CONFIG_FUTEX_ROBUST_LIST2_KUNIT_TEST)]
+#[path = "robust_list2/tests.rs"]
+mod tests;
+#[path = "robust_list2/walk.rs"]
+mod walk;
+
+use kernel::{
+    prelude::*,
+    ptrace::Access,
+    sync::rcu,
+    syscall::in_64bit_syscall,
+    task::{
+        Pid,
+        Task, //
+    },
+    uapi, //
+};
+
+use head::{
+    Head,
+    Type, //
+};
+use request::Request;
+use table::{
+    Index,
+    Lists, //
+};
+
+/// What comes before the crate's log messages, which only its tests have.
+#[cfg(CONFIG_FUTEX_ROBUST_LIST2_KUNIT_TEST)]
+const __LOG_PREFIX: &[u8] = b"robust_list2\0";
+
+/// Registers a list of robust futexes for the calling thread, or changes one.
+///
+/// - `head`: address of a `struct robust_list_head` or `struct robust_list_head32`.
+/// - `index`: `ROBUST_LIST_NEW`, or the index of a registered list.
+/// - `flags`: the type of the list, `ROBUST_LIST_UNREGISTER`, `ROBUST_LIST_QUERY_MAX`.
+///
+/// Returns the list's index, or how many lists there can be for `ROBUST_LIST_QUERY_MAX`.
+///
+/// # Errors
+///
+/// - [`EINVAL`]: the arguments do not go together, see [`Request::new`].
+/// - [`ENOENT`]: no list is registered at `index`.
+/// - [`ENOSPC`]: no slot is free for a new list.
+/// - [`ENOMEM`]: no memory for the thread's table, which its first list needs.
+#[syscall]
+fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long> {
+    let task = current!();
+    let lists = table::of(task);
+
+    let index = match Request::new(head, index, flags, in_64bit_syscall())? {
+        Request::New(head) => {
+            // The guard has to be gone when memory is allocated.
+            let new = lists
+                .load(&rcu::read_lock())
+                .map(|lists| lists.insert(head));
+            match new {
+                Some(index) => index?,
+                None => table::create(lists, head)?,
+            }
+        }
+        Request::Set(index, head) => {
+            let guard = rcu::read_lock();
+            lists.load(&guard).ok_or(ENOENT)?.set(index, head)?;
+            index
+        }
+        Request::Unregister(index) => {
+            let guard = rcu::read_lock();
+            lists.load(&guard).ok_or(ENOENT)?.remove(index)?;
+            index
+        }
+        Request::QueryMax => return Ok(Lists::MAX),
+    };
+    Ok(index.into())
+}
+
+/// Reads the head and the type of a list that a thread has registered.
+///
+/// - `pid`: TID of the thread in the PID namespace of the caller, or 0 for the caller.
+/// - `head`: where the address of the list's head goes, as 64 bits.
+/// - `index`: index of the list.
+/// - `flags`: 0.
+///
+/// Returns the type of the list, `ROBUST_LIST_32BIT` or `ROBUST_LIST_64BIT`.
+///
+/// # Errors
+///
+/// - [`EINVAL`]: `flags` is not 0, or no list can have this `index`.
+/// - [`ESRCH`]: there is no such thread.
+/// - [`EPERM`]: the caller may not read the thread, by the rules of `get_robust_list()`.
+/// - [`ENOENT`]: no list is registered at `index`.
+/// - [`EFAULT`]: `head` cannot be written to.
+#[syscall]
+fn get_robust_list2(pid: c_int, head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long> {
+    if flags != 0 {
+        return Err(EINVAL);
+    }
+    let index = Index::new(index)?;
+
+    let list = if pid == 0 {
+        registered(current!(), index)
+    } else {
+        registered_of_other(pid, index)?
+    }
+    .ok_or(ENOENT)?;
+
+    head.write_word(list.address())?;
+    Ok(list.list_type().into())
+}
+
+/// The list that `task` has registered at `index`.
+fn registered(task: &Task, index: Index) -> Option<Head> {
+    table::of(task).load(&rcu::read_lock())?.get(index)
+}
+
+/// The list that the thread `pid` has registered at `index`.
+///
+/// The checks are those of `futex_get_robust_list_common()`.
+fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
+    let task = Task::find_by_vpid(pid).ok_or(ESRCH)?;
+    let guard = task.lock_exec_update()?;
+
+    if !guard.may_access(Access::ReadRealCreds) {
+        return Err(EPERM);
+    }
+    // Still under the lock: after an exec the answer would be about another program, which the
+    // check was not made for. It does not keep the thread from exiting, which is what RCU is for.
+    Ok(registered(&task, index))
+}
+
+/// Handles the lists of the current task, which exits or execs, in the order of their indexes, and
+/// unregisters them.
+///
+/// Only `futex_cleanup()` calls this. The task may sleep.
+#[export]
+pub extern "C" fn futex_exit_robust_lists() {
+    let task = current!();
+
+    // From here on nobody finds the lists any more, and those who did before are waited for when
+    // `lists` goes out of scope: the memory is freed after a grace period.
+    if let Some(lists) = table::of(task).take() {
+        for head in lists.iter() {
+            walk::walk(head, task);
+        }
+    }
+}
+
+/// Empties the list of the current task whose `list_op_pending` is at `pop`.
+///
+/// This is for an unlock operation of `futex()` that could not clear the word. The list would tell
+/// the kernel at exit that an operation on a futex is under way, when that memory may have become
+/// something else long ago. `list_type` is the width of the pointer, `ROBUST_LIST_32BIT` or
+/// `ROBUST_LIST_64BIT`.
+#[export]
+pub extern "C" fn futex_robust_lists_drop_pending(pop: *mut c_void, list_type: c_uint) {
+    let Some(list_type) = Type::from_flag(list_type) else {
+        return;
+    };
+
+    if let Some(lists) = table::of(current!()).load(&rcu::read_lock()) {
+        lists.clear_pending(UserPtr::from_ptr(pop), list_type);
+    }
+}
+
+// The constants of the user-space contract that are more than numbers here.
+const _: () = {
+    assert!(uapi::ROBUST_LIST_32BIT | uapi::ROBUST_LIST_64BIT == uapi::ROBUST_LIST_TYPE_MASK);
+    assert!(size_of::<uapi::robust_list_head32>() == 12);
+};

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a call of `set_robust_list2()` asks for.
+
+use kernel::{
+    prelude::*,
+    uapi, //
+};
+
+use crate::{
+    head::{
+        Head,
+        Type, //
+    },
+    table::Index,
+};
+
+/// The valid combinations of the arguments of `set_robust_list2()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Register a list in the lowest free slot. Its head is not null.
+    New(Head),
+    /// Change the list at an index.
+    Set(Index, Head),
+    /// Free a slot.
+    Unregister(Index),
+    /// Say how many lists there can be.
+    QueryMax,
+}
+
+impl Request {
+    /// Checks the arguments. `is_64bit` is whether the calling program has 64-bit pointers.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] for
+    ///
+    /// - an unknown flag, or more than one of `ROBUST_LIST_UNREGISTER` and `ROBUST_LIST_QUERY_MAX`,
+    /// - an `index` that no list can have and that is not `ROBUST_LIST_NEW`,
+    /// - a `head` that is not aligned, or null for a new list, or not below 4 GiB with all of its
+    ///   12 bytes for a 32-bit list,
+    /// - `ROBUST_LIST_64BIT` where the program or the kernel has 32-bit pointers,
+    /// - a `head` or an `index` that the operation in `flags` does not take.
+    pub(crate) fn new(head: UserPtr, index: c_int, flags: c_uint, is_64bit: bool) -> Result<Self> {
+        const OPERATIONS: c_uint = uapi::ROBUST_LIST_UNREGISTER | uapi::ROBUST_LIST_QUERY_MAX;
+
+        let is_new = index == uapi::ROBUST_LIST_NEW;
+        let is_null = head.as_const_ptr().is_null();
+
+        if flags & !(OPERATIONS | uapi::ROBUST_LIST_TYPE_MASK) != 0 {
+            return Err(EINVAL);
+        }
+        match flags & OPERATIONS {
+            0 => {
+                let list_type =
+                    Type::from_flag(flags & uapi::ROBUST_LIST_TYPE_MASK).ok_or(EINVAL)?;
+                #[cfg(CONFIG_64BIT)]
+                if list_type == Type::Bits64 && !is_64bit {
+                    return Err(EINVAL);
+                }
+                let list = Head::new(head, list_type)?;
+
+                if !is_new {
+                    Ok(Self::Set(Index::new(index)?, list))
+                } else if !is_null {
+                    Ok(Self::New(list))
+                } else {
+                    Err(EINVAL)
+                }
+            }
+            uapi::ROBUST_LIST_UNREGISTER if is_null => Ok(Self::Unregister(Index::new(index)?)),
+            uapi::ROBUST_LIST_QUERY_MAX if is_null && is_new => {
+                match Type::from_flag(flags & uapi::ROBUST_LIST_TYPE_MASK) {
+                    Some(Type::Bits32) => Ok(Self::QueryMax),
+                    _ => Err(EINVAL),
+                }
+            }
+            _ => Err(EINVAL),
+        }
+    }
+}

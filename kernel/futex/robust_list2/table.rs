@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lists that one task has registered.
+//!
+//! `task_struct::futex.robust_lists` is null until the task registers its first list, and then
+//! points to a [`Lists`] until the task exits or execs. Only the task itself writes to either of
+//! them, and it is never inside two system calls at a time, so there is no lock. Other tasks read
+//! them, in `get_robust_list2()`:
+//!
+//! ```text
+//!     the task                                 another task
+//!
+//!     lists = kmalloc()
+//!     lists->slots[0] = head
+//!     store-release(robust_lists, lists)  (A)
+//!                                              rcu_read_lock()
+//!                                              lists = load-acquire(robust_lists)  (B)
+//!     WRITE_ONCE(lists->slots[n], word)   (C)
+//!                                              word = READ_ONCE(lists->slots[n])   (D)
+//!     xchg(robust_lists, NULL)            (E)
+//!     walk the lists
+//!     kfree_rcu(lists)                    (F)
+//!                                              rcu_read_unlock()
+//! ```
+//!
+//! - **First registration.** (B) pairs with (A). Who sees the pointer sees the table with its first
+//!   list, never memory that was there before.
+//! - **Set and unregister.** A slot is one word, so (D) sees it as it was before (C) or as it is
+//!   after: a head never appears with the type of another one. No order between slots is promised.
+//!   A reader that goes from 0 to 9 may see a list at two indexes or at none while the task moves
+//!   it, as with any two system calls.
+//! - **Exit.** `exec_update_lock` does not exclude it. The reader may be anywhere between (B) and
+//!   (D) at (E) and (F). It goes on reading the table as the task left it, because the grace period
+//!   of (F) does not end before `rcu_read_unlock()`. A reader that comes after (E) finds nothing.
+//! - **Exec.** Like exit, and `exec_update_lock` makes the two sides exclusive where it counts: who
+//!   was allowed to read the old program has read before the new one can register anything.
+//! - **Fork.** The child begins with a copy of its parent's pointer. `futex_init_task()` clears it
+//!   before anybody can see the child, and before anything of the child is freed.
+
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        rcu_box::{
+            RcuBox,
+            RcuPointer, //
+        },
+    },
+    task::Task,
+    uapi, //
+};
+
+use crate::head::{
+    Head,
+    Slot,
+    Type, //
+};
+
+/// The number of slots.
+const SLOTS: usize = uapi::ROBUST_LISTS_PER_TASK as usize;
+
+/// The index of a list in the table of its task.
+///
+/// # Invariants
+///
+/// It is less than [`SLOTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Index(usize);
+
+impl Index {
+    /// Checks an index from user space.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] where no list can have it.
+    pub(crate) fn new(index: c_int) -> Result<Self> {
+        match usize::try_from(index) {
+            // INVARIANT: This is the invariant.
+            Ok(index) if index < SLOTS => Ok(Self(index)),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+impl From<Index> for c_long {
+    fn from(index: Index) -> Self {
+        // CAST: By the type invariants, this is a small number.
+        index.0 as c_long
+    }
+}
+
+/// The lists of one task.
+pub(crate) struct Lists {
+    slots: [Atomic<usize>; SLOTS],
+}
+
+/// The pointer to the table of `task`.
+pub(crate) fn of(task: &Task) -> &RcuPointer<Lists> {
+    // SAFETY: This is the only caller in the kernel, so they all name the same type.
+    unsafe { task.futex_robust_lists() }
+}
+
+/// Gives the current task, whose pointer is `lists`, a table with a first list.
+///
+/// # Errors
+///
+/// [`ENOMEM`] where there is no memory. The memory is charged to the task's memory cgroup.
+#[cold]
+pub(crate) fn create(lists: &RcuPointer<Lists>, first: Head) -> Result<Index> {
+    let table = RcuBox::new(Lists::new(first), GFP_KERNEL_ACCOUNT)?;
+
+    // Only the current task publishes a table, and it had none.
+    lists.publish(table).map_err(|_| EBUSY)?;
+    // INVARIANT: 0 is less than `SLOTS`.
+    Ok(Index(0))
+}
+
+impl Lists {
+    /// How many lists a task can have.
+    pub(crate) const MAX: c_long = SLOTS as c_long;
+
+    /// Creates a table in which slot 0 has a list and the others are free.
+    pub(crate) fn new(first: Head) -> impl Init<Self> {
+        init!(Self {
+            slots <- pin_init::init_array_from_fn(move |n| {
+                let slot = if n == 0 { Slot::from(first) } else { Slot::FREE };
+                Atomic::new(slot.into_raw())
+            }),
+        })
+    }
+
+    fn slot(&self, index: Index) -> Slot {
+        match self.slots.get(index.0) {
+            // ORDERING: Relaxed, see the module's documentation on set and unregister.
+            Some(slot) => Slot::from_raw(slot.load(Relaxed)),
+            None => Slot::FREE,
+        }
+    }
+
+    fn store(&self, index: Index, new: Slot) {
+        if let Some(slot) = self.slots.get(index.0) {
+            // ORDERING: Relaxed, see the module's documentation on set and unregister.
+            slot.store(new.into_raw(), Relaxed);
+        }
+    }
+
+    /// Returns the list at `index`.
+    pub(crate) fn get(&self, index: Index) -> Option<Head> {
+        self.slot(index).head()
+    }
+
+    /// Registers a list in the lowest free slot.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOSPC`] where no slot is free.
+    pub(crate) fn insert(&self, head: Head) -> Result<Index> {
+        let index = (0..SLOTS)
+            // INVARIANT: The range ends at `SLOTS`.
+            .map(Index)
+            .find(|&index| self.slot(index) == Slot::FREE)
+            .ok_or(ENOSPC)?;
+
+        self.store(index, head.into());
+        Ok(index)
+    }
+
+    /// Changes the list at `index`.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOENT`] where there is none.
+    pub(crate) fn set(&self, index: Index, head: Head) -> Result {
+        if self.slot(index) == Slot::FREE {
+            return Err(ENOENT);
+        }
+        self.store(index, head.into());
+        Ok(())
+    }
+
+    /// Frees the slot at `index`.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOENT`] where it is free.
+    pub(crate) fn remove(&self, index: Index) -> Result {
+        if self.slot(index) == Slot::FREE {
+            return Err(ENOENT);
+        }
+        self.store(index, Slot::FREE);
+        Ok(())
+    }
+
+    /// Empties the lists of type `list_type` that have their `list_op_pending` at `pop`.
+    pub(crate) fn clear_pending(&self, pop: UserPtr, list_type: Type) {
+        for slot in &self.slots {
+            let Some(head) = Slot::from_raw(slot.load(Relaxed)).head() else {
+                continue;
+            };
+            let same_place = head
+                .list_op_pending()
+                .is_some_and(|pending| pending.as_const_ptr() == pop.as_const_ptr());
+
+            if same_place && head.list_type() == list_type {
+                slot.store(Slot::from(head.emptied()).into_raw(), Relaxed);
+            }
+        }
+    }
+
+    /// All lists, in the order of their indexes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Head> + '_ {
+        self.slots
+            .iter()
+            .filter_map(|slot| Slot::from_raw(slot.load(Relaxed)).head())
+    }
+}

@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests: the suite `robust_list2`.
+//!
+//! The walks are over lists in real user memory, which each test maps into an address space of its
+//! own. What only a thread that dies can show (waiters, exec, fork) is in
+//! `tools/testing/selftests/futex/functional/robust_list2.c`.
+
+use kernel::{
+    kunit::UserMemory,
+    prelude::*,
+    str::CStr,
+    task::CurrentTask,
+    uapi, //
+};
+
+#[cfg(CONFIG_64BIT)]
+use crate::pointer::Address64;
+use crate::{
+    head::{
+        Head,
+        Slot,
+        Type, //
+    },
+    pointer::{
+        Address,
+        Address32, //
+    },
+    request::Request,
+    table::{
+        Index,
+        Lists, //
+    },
+    walk::{
+        walk,
+        End, //
+    },
+};
+
+/// Returns an error, and says where, unless the two are equal.
+///
+/// The `assert` macros of KUnit work in the test functions only.
+#[track_caller]
+fn check<T: PartialEq>(what: &CStr, got: T, expected: T) -> Result {
+    if got == expected {
+        return Ok(());
+    }
+    let line = core::panic::Location::caller().line();
+    pr_err!("tests.rs:{line}: {}\n", what);
+    Err(EINVAL)
+}
+
+/// Where the lists of a test are, one address per width. Nothing else is in the test's memory.
+trait Width: Address {
+    const LIST_TYPE: Type;
+    const START: usize;
+    const POINTER_SIZE: usize;
+
+    fn word(value: usize) -> Self::Word;
+}
+
+impl Width for Address32 {
+    const LIST_TYPE: Type = Type::Bits32;
+    const START: usize = 0x1000_0000;
+    const POINTER_SIZE: usize = 4;
+
+    fn word(value: usize) -> u32 {
+        // CAST: The lower half, as a 32-bit program has it.
+        (value & 0xffff_ffff) as u32
+    }
+}
+
+#[cfg(CONFIG_64BIT)]
+impl Width for Address64 {
+    const LIST_TYPE: Type = Type::Bits64;
+    const START: usize = 0x12_3000_0000;
+    const POINTER_SIZE: usize = 8;
+
+    fn word(value: usize) -> usize {
+        value
+    }
+}
+
+/// What stands for the head in [`List::link`], where entries are counted from 0.
+const HEAD: usize = usize::MAX;
+
+/// A list in user memory: the head, and entries of 16 bytes behind it, each with its futex word in
+/// the second half.
+struct List<'a> {
+    memory: UserMemory,
+    task: &'a CurrentTask,
+    pointer_size: usize,
+}
+
+impl<'a> List<'a> {
+    const ENTRY: usize = 16;
+    const FUTEX: usize = 8;
+    /// The entries begin here, behind the head.
+    const ENTRIES: usize = 64;
+
+    /// Makes a list of `len` entries, whose futexes the task owns.
+    fn new<A: Width>(task: &'a CurrentTask, len: usize) -> Result<Self> {
+        let memory = UserMemory::new(A::START, Self::ENTRIES + len * Self::ENTRY)?;
+        let list = Self {
+            memory,
+            task,
+            pointer_size: A::POINTER_SIZE,
+        };
+        list.write(A::FUTEX_OFFSET, A::word(Self::FUTEX))?;
+        list.write(A::LIST_OP_PENDING, A::word(0))?;
+
+        list.link::<A>(HEAD, if len == 0 { HEAD } else { 0 }, 0)?;
+        for n in 0..len {
+            list.link::<A>(n, if n + 1 == len { HEAD } else { n + 1 }, 0)?;
+            list.set_futex(n, list.tid())?;
+        }
+        Ok(list)
+    }
+
+    fn tid(&self) -> u32 {
+        self.task.pid().unsigned_abs()
+    }
+
+    /// Where entry `n`, or the head, is in the memory.
+    fn offset(n: usize) -> usize {
+        if n == HEAD {
+            0
+        } else {
+            Self::ENTRIES + n * Self::ENTRY
+        }
+    }
+
+    fn write<T: kernel::uaccess::UserWord>(&self, offset: usize, value: T) -> Result {
+        self.memory.at(offset).write_word(value)
+    }
+
+    fn addr(&self, n: usize) -> usize {
+        self.memory.at(Self::offset(n)).as_const_ptr().addr()
+    }
+
+    /// Lets the pointer of entry `from` point to entry `to`, with `modifier` in its lowest bit.
+    fn link<A: Width>(&self, from: usize, to: usize, modifier: usize) -> Result {
+        self.write(Self::offset(from), A::word(self.addr(to) | modifier))
+    }
+
+    fn set_pending<A: Width>(&self, n: usize) -> Result {
+        self.write(A::LIST_OP_PENDING, A::word(self.addr(n)))
+    }
+
+    fn set_futex(&self, n: usize, value: u32) -> Result {
+        self.write(Self::offset(n) + Self::FUTEX, value)
+    }
+
+    fn futex(&self, n: usize) -> Result<u32> {
+        self.memory.at(Self::offset(n) + Self::FUTEX).read_word()
+    }
+
+    fn walk<A: Width>(&self) -> Result<End> {
+        Ok(walk(Head::new(self.memory.at(0), A::LIST_TYPE)?, self.task))
+    }
+
+    /// How many of the first `len` futexes the walk has marked.
+    fn marked(&self, len: usize) -> Result<usize> {
+        let mut marked = 0;
+        for n in 0..len {
+            match self.futex(n)? {
+                uapi::FUTEX_OWNER_DIED => marked += 1,
+                word => check(c"a futex has an odd value", word, self.tid())?,
+            }
+        }
+        Ok(marked)
+    }
+}
+
+fn owned_futexes<A: Width>(task: &CurrentTask) -> Result {
+    for len in [0, 1, 2, 3, 31, 32, 33, 100] {
+        let list = List::new::<A>(task, len)?;
+        check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+        check(c"all futexes are marked", list.marked(len)?, len)?;
+        list.memory.unmap()?;
+    }
+    Ok(())
+}
+
+fn other_values<A: Width>(task: &CurrentTask) -> Result {
+    let list = List::new::<A>(task, 5)?;
+    let tid = list.tid();
+
+    list.set_futex(0, 0)?;
+    list.set_futex(1, tid + 1)?;
+    list.set_futex(2, tid | uapi::FUTEX_WAITERS)?;
+    list.set_futex(3, tid | uapi::FUTEX_OWNER_DIED)?;
+    list.set_futex(4, (tid + 1) | uapi::FUTEX_WAITERS)?;
+    check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+
+    let died = uapi::FUTEX_OWNER_DIED;
+    check(c"unlocked: untouched", list.futex(0)?, 0)?;
+    check(c"another owner: untouched", list.futex(1)?, tid + 1)?;
+    check(
+        c"FUTEX_WAITERS stays",
+        list.futex(2)?,
+        died | uapi::FUTEX_WAITERS,
+    )?;
+    check(c"died twice", list.futex(3)?, died)?;
+    let other = (tid + 1) | uapi::FUTEX_WAITERS;
+    check(
+        c"another owner with waiters: untouched",
+        list.futex(4)?,
+        other,
+    )
+}
+
+fn pending_entry<A: Width>(task: &CurrentTask) -> Result {
+    // Entry 2 is not in the list.
+    let list = List::new::<A>(task, 3)?;
+    list.link::<A>(1, HEAD, 0)?;
+    list.set_pending::<A>(2)?;
+    check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+    check(c"the pending futex is marked too", list.marked(3)?, 3)?;
+    list.memory.unmap()?;
+
+    // Entry 1 is both in the list and pending.
+    let list = List::new::<A>(task, 3)?;
+    list.set_pending::<A>(1)?;
+    check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+    check(c"all futexes are marked", list.marked(3)?, 3)
+}
+
+fn pi_bit<A: Width>(task: &CurrentTask) -> Result {
+    let list = List::new::<A>(task, 3)?;
+    list.link::<A>(HEAD, 0, 1)?;
+    list.link::<A>(1, 2, 1)?;
+    list.set_pending::<A>(2)?;
+    check(
+        c"bit 0 is not part of the address",
+        list.walk::<A>()?,
+        End::Head,
+    )?;
+    check(c"all futexes are marked", list.marked(3)?, 3)
+}
+
+/// Lists of 12 entries, the last of which points back to each of them.
+fn circles<A: Width>(task: &CurrentTask) -> Result {
+    const LEN: usize = 12;
+
+    for target in 0..LEN {
+        let list = List::new::<A>(task, LEN)?;
+        list.link::<A>(LEN - 1, target, 0)?;
+        check(c"the circle is found", list.walk::<A>()?, End::Circle)?;
+        check(c"all futexes are marked", list.marked(LEN)?, LEN)?;
+        list.memory.unmap()?;
+    }
+    Ok(())
+}
+
+fn faults<A: Width>(task: &CurrentTask) -> Result {
+    // Entry 2 points to where nothing is: itself handled, nothing after it.
+    let list = List::new::<A>(task, 4)?;
+    list.write(List::offset(2), A::word(0x1000))?;
+    list.set_pending::<A>(3)?;
+    check(c"an entry cannot be read", list.walk::<A>()?, End::Fault)?;
+    check(c"the futexes before it are marked", list.marked(4)?, 3)?;
+    list.memory.unmap()?;
+
+    // A futex that is not aligned ends the list.
+    let list = List::new::<A>(task, 4)?;
+    list.write(A::FUTEX_OFFSET, A::word(List::FUTEX + 2))?;
+    check(c"a futex is not aligned", list.walk::<A>()?, End::Fault)?;
+    check(c"no futex is marked", list.marked(4)?, 0)?;
+
+    // Neither head nor list.
+    let memory = UserMemory::new(A::START + 0x10_0000, 64)?;
+    let nowhere = memory.at(0);
+    memory.unmap()?;
+    let end = walk(Head::new(nowhere, A::LIST_TYPE)?, task);
+    check(c"the head cannot be read", end, End::Fault)?;
+    let end = walk(Head::new(UserPtr::from_addr(0), A::LIST_TYPE)?, task);
+    check(c"an empty list", end, End::Empty)
+}
+
+/// The futex lies before its entry.
+fn negative_offset<A: Width>(task: &CurrentTask) -> Result {
+    let list = List::new::<A>(task, 4)?;
+    // Entry n then has the futex of entry n - 1, and entry 0 one between the head and itself.
+    let offset = List::FUTEX.wrapping_sub(List::ENTRY);
+    list.write(A::FUTEX_OFFSET, A::word(offset))?;
+    check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+    check(c"all futexes but the last are marked", list.marked(4)?, 3)
+}
+
+fn long_list<A: Width>(task: &CurrentTask) -> Result {
+    const LEN: usize = 5000;
+
+    let list = List::new::<A>(task, LEN)?;
+    check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+    check(c"all futexes are marked", list.marked(LEN)?, LEN)
+}
+
+/// A test of the walk, for both widths.
+macro_rules! for_both_widths {
+    ($test:ident) => {{
+        let task = current!();
+        $test::<Address32>(task)?;
+        #[cfg(CONFIG_64BIT)]
+        $test::<Address64>(task)?;
+        Ok(())
+    }};
+}
+
+/// What [`Request::new`] makes of its arguments, as a word that can be compared.
+fn request(head: usize, index: c_int, flags: c_uint, is_64bit: bool) -> Result<Request> {
+    Request::new(UserPtr::from_addr(head), index, flags, is_64bit)
+}
+
+#[kunit_tests(robust_list2)]
+mod suite {
+    use super::*;
+
+    const BITS32: c_uint = uapi::ROBUST_LIST_32BIT;
+    #[cfg(CONFIG_64BIT)]
+    const BITS64: c_uint = uapi::ROBUST_LIST_64BIT;
+    const UNREGISTER: c_uint = uapi::ROBUST_LIST_UNREGISTER;
+    const QUERY_MAX: c_uint = uapi::ROBUST_LIST_QUERY_MAX;
+
+    #[test]
+    fn request_new_and_set() -> Result {
+        let head = Head::new(UserPtr::from_addr(0x1004), Type::Bits32)?;
+        assert!(request(0x1004, -1, BITS32, true) == Ok(Request::New(head)));
+        assert!(request(0x1004, -1, BITS32, false) == Ok(Request::New(head)));
+        assert!(request(0x1004, 9, BITS32, true) == Ok(Request::Set(Index::new(9)?, head)));
+        assert!(request(0, 0, BITS32, true).is_ok());
+        assert!(request(0, -1, BITS32, true) == Err(EINVAL));
+        assert!(request(0x1004, -2, BITS32, true) == Err(EINVAL));
+        assert!(request(0x1004, 10, BITS32, true) == Err(EINVAL));
+        assert!(request(0x1004, c_int::MIN, BITS32, true) == Err(EINVAL));
+        assert!(request(0x1004, c_int::MAX, BITS32, true) == Err(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn request_unknown_flags() {
+        for bit in 3..32 {
+            assert!(request(0x1000, -1, 1 << bit, true) == Err(EINVAL));
+            assert!(request(0, -1, QUERY_MAX | 1 << bit, true) == Err(EINVAL));
+        }
+        assert!(request(0, -1, QUERY_MAX | UNREGISTER, true) == Err(EINVAL));
+        assert!(request(0, 0, QUERY_MAX | UNREGISTER, true) == Err(EINVAL));
+    }
+
+    #[test]
+    fn request_unregister_and_query() -> Result {
+        let unregister = Request::Unregister(Index::new(3)?);
+        assert!(request(0, 3, UNREGISTER, true) == Ok(unregister));
+        // The type bit is ignored, even where a list of that type is not possible.
+        assert!(request(0, 3, UNREGISTER | 1, false) == Ok(unregister));
+        assert!(request(0, -1, UNREGISTER, true) == Err(EINVAL));
+        assert!(request(0, 10, UNREGISTER, true) == Err(EINVAL));
+        assert!(request(0x1000, 3, UNREGISTER, true) == Err(EINVAL));
+
+        assert!(request(0, -1, QUERY_MAX, true) == Ok(Request::QueryMax));
+        assert!(request(0, -1, QUERY_MAX | 1, true) == Err(EINVAL));
+        assert!(request(0, 0, QUERY_MAX, true) == Err(EINVAL));
+        assert!(request(0x1000, -1, QUERY_MAX, true) == Err(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn head_alignment() {
+        for addr in 0x1000..0x1010 {
+            assert!(request(addr, -1, BITS32, true).is_ok() == (addr % 4 == 0));
+            #[cfg(CONFIG_64BIT)]
+            assert!(request(addr, -1, BITS64, true).is_ok() == (addr % 8 == 0));
+        }
+    }
+
+    #[test]
+    fn head_below_4gib() {
+        // 12 bytes have room at 0xffff_fff4, and at no aligned address behind it.
+        assert!(request(0xffff_fff4, -1, BITS32, true).is_ok());
+        assert!(request(0xffff_fff8, -1, BITS32, true) == Err(EINVAL));
+        assert!(request(0xffff_fffc, -1, BITS32, true) == Err(EINVAL));
+        #[cfg(CONFIG_64BIT)]
+        {
+            assert!(request(0x1_0000_0000, -1, BITS32, true) == Err(EINVAL));
+            assert!(request(0x1_0000_0000, -1, BITS64, true).is_ok());
+            assert!(request(0x1_0000_1004, 0, BITS32, true) == Err(EINVAL));
+        }
+    }
+
+    #[cfg(CONFIG_64BIT)]
+    #[test]
+    fn head_64bit_of_32bit_task() {
+        assert!(request(0x1000, -1, BITS64, false) == Err(EINVAL));
+        assert!(request(0x1000, 0, BITS64, false) == Err(EINVAL));
+        assert!(request(0, 0, BITS64, false) == Err(EINVAL));
+    }
+
+    #[test]
+    fn slot_keeps_head() -> Result {
+        for addr in [0, 4, 0x1004, 0xffff_fff4] {
+            let head = Head::new(UserPtr::from_addr(addr), Type::Bits32)?;
+            let slot = Slot::from_raw(Slot::from(head).into_raw());
+            assert!(slot != Slot::FREE);
+            assert!(slot.head() == Some(head));
+            assert!(head.address() == addr as u64);
+        }
+        #[cfg(CONFIG_64BIT)]
+        for addr in [0, 8, 0x1008, 0xffff_fff8, 0x1_0000_0000, usize::MAX - 7] {
+            let head = Head::new(UserPtr::from_addr(addr), Type::Bits64)?;
+            let slot = Slot::from_raw(Slot::from(head).into_raw());
+            assert!(slot != Slot::FREE);
+            assert!(slot.head() == Some(head));
+            assert!(head.address() == addr as u64);
+        }
+        assert!(Slot::FREE.head().is_none());
+        Ok(())
+    }
+
+    fn head(addr: usize) -> Result<Head> {
+        Head::new(UserPtr::from_addr(addr), Type::Bits32)
+    }
+
+    #[test]
+    fn table_lowest_free_index() -> Result {
+        let lists = KBox::init(Lists::new(head(0x100)?), GFP_KERNEL)?;
+        assert!(lists.get(Index::new(0)?) == Some(head(0x100)?));
+        for n in 1..10 {
+            assert!(lists.get(Index::new(n)?).is_none());
+            assert!(lists.insert(head(0x200)?) == Index::new(n));
+        }
+        assert!(lists.insert(head(0x300)?) == Err(ENOSPC));
+
+        lists.remove(Index::new(7)?)?;
+        lists.remove(Index::new(2)?)?;
+        assert!(lists.insert(head(0x300)?) == Index::new(2));
+        assert!(lists.insert(head(0x304)?) == Index::new(7));
+        assert!(lists.insert(head(0x308)?) == Err(ENOSPC));
+        assert!(lists.get(Index::new(7)?) == Some(head(0x304)?));
+        Ok(())
+    }
+
+    #[test]
+    fn table_set_and_remove() -> Result {
+        let lists = KBox::init(Lists::new(head(0x100)?), GFP_KERNEL)?;
+        let (first, second) = (Index::new(0)?, Index::new(1)?);
+
+        assert!(lists.set(second, head(0x200)?) == Err(ENOENT));
+        assert!(lists.remove(second) == Err(ENOENT));
+        assert!(lists.get(second).is_none());
+
+        // An empty list still has its slot.
+        assert!(lists.set(first, head(0)?).is_ok());
+        assert!(lists.get(first) == Some(head(0)?));
+        assert!(lists.insert(head(0x200)?) == Ok(second));
+
+        assert!(lists.remove(first).is_ok());
+        assert!(lists.remove(first) == Err(ENOENT));
+        assert!(lists.set(first, head(0x100)?) == Err(ENOENT));
+        assert!(lists.iter().eq([head(0x200)?]));
+        Ok(())
+    }
+
+    #[test]
+    fn table_clear_pending() -> Result {
+        let lists = KBox::init(Lists::new(head(0x100)?), GFP_KERNEL)?;
+        lists.insert(head(0x200)?)?;
+        lists.insert(head(0)?)?;
+
+        // Not the address of a `list_op_pending`: of nothing, of a head, of an empty list.
+        for pop in [0, 0x204, 0x200, 8, 0x300] {
+            lists.clear_pending(UserPtr::from_addr(pop), Type::Bits32);
+        }
+        // Not of this width.
+        #[cfg(CONFIG_64BIT)]
+        lists.clear_pending(UserPtr::from_addr(0x208), Type::Bits64);
+        assert!(lists.iter().eq([head(0x100)?, head(0x200)?, head(0)?]));
+
+        lists.clear_pending(UserPtr::from_addr(0x208), Type::Bits32);
+        assert!(lists.iter().eq([head(0x100)?, head(0)?, head(0)?]));
+        Ok(())
+    }
+
+    #[test]
+    fn walk_marks_owned_futexes() -> Result {
+        for_both_widths!(owned_futexes)
+    }
+
+    #[test]
+    fn walk_leaves_other_futexes() -> Result {
+        for_both_widths!(other_values)
+    }
+
+    #[test]
+    fn walk_handles_pending() -> Result {
+        for_both_widths!(pending_entry)
+    }
+
+    #[test]
+    fn walk_masks_pi_bit() -> Result {
+        for_both_widths!(pi_bit)
+    }
+
+    #[test]
+    fn walk_finds_circles() -> Result {
+        for_both_widths!(circles)
+    }
+
+    #[test]
+    fn walk_stops_at_faults() -> Result {
+        for_both_widths!(faults)
+    }
+
+    #[test]
+    fn walk_negative_offset() -> Result {
+        for_both_widths!(negative_offset)
+    }
+
+    #[test]
+    fn walk_long_list() -> Result {
+        for_both_widths!(long_list)
+    }
+}
