@@ -21,6 +21,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -554,6 +557,212 @@ TEST_F(robust_list2, get_needs_permission)
 	run_victim(_metadata, &reader, read_as_nobody);
 	kill_victim(_metadata, &victim);
 }
+
+/* TIDs are those of the caller's PID namespace. */
+static int register_in_namespace(struct victim *victim)
+{
+	pid_t child, outer = getpid();
+	uint64_t head = ~0ULL;
+	int status, fd[2];
+	char c;
+
+	CHECK(!unshare(CLONE_NEWPID));
+	CHECK(!pipe(fd));
+	child = fork();
+	CHECK(child != -1);
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getpid() != 1 || register_one(victim))
+			_exit(1);
+		/* 1 is this process, and nobody outside has a TID. */
+		if (get_robust_list2(1, &head, 1, 0) != ROBUST_LIST_32BIT ||
+		    head != (uintptr_t)&victim->area->list[4].head)
+			_exit(2);
+		if (get_robust_list2(outer, &head, 1, 0) != -1 || errno != ESRCH)
+			_exit(3);
+		if (write(fd[1], "", 1) != 1)
+			_exit(4);
+		for (;;)
+			pause();
+	}
+	CHECK(read(fd[0], &c, 1) == 1);
+	head = ~0ULL;
+	CHECK(get_robust_list2(child, &head, 1, 0) == ROBUST_LIST_32BIT);
+	CHECK(head == (uintptr_t)&victim->area->list[4].head);
+	CHECK(!kill(child, SIGKILL));
+	CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+	return 0;
+}
+
+TEST_F(robust_list2, get_in_pid_namespace)
+{
+	struct victim victim = { .area = self->area };
+
+	if (geteuid())
+		SKIP(return, "needs root");
+	run_victim(_metadata, &victim, register_in_namespace);
+}
+
+/* A filter can keep a program from both calls. */
+static int forbid_syscalls(struct victim *victim)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_set_robust_list2, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_get_robust_list2, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EDOM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { .len = 5, .filter = filter };
+	uint64_t head;
+
+	CHECK(set_robust_list2(victim->area, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == 0);
+	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+	CHECK(set_robust_list2(victim->area, 0, ROBUST_LIST_32BIT) == -1 && errno == EDOM);
+	CHECK(get_robust_list2(0, &head, 0, 0) == -1 && errno == EDOM);
+	return 0;
+}
+
+TEST_F(robust_list2, seccomp_filter)
+{
+	struct victim victim = { .area = self->area };
+
+	if (prctl(PR_GET_SECCOMP) == -1 ||
+	    (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) == -1 && errno == EINVAL))
+		SKIP(return, "no CONFIG_SECCOMP_FILTER");
+	run_victim(_metadata, &victim, forbid_syscalls);
+}
+
+#ifdef __x86_64__
+/* The calling convention of i386 programs, with registers that such a program does not have */
+static long int80(long nr, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+{
+	long ret = nr;
+
+	asm volatile("int $0x80" : "+a" (ret) : "b" (a), "c" (b), "d" (c), "S" (d)
+		     : "memory", "r8", "r9", "r10", "r11");
+	return (int)ret;
+}
+
+TEST_F(robust_list2, i386_entry)
+{
+	unsigned long garbage = 0x5a5a5a5aUL << 32, area = (unsigned long)self->area;
+	uint64_t *head = (uint64_t *)&self->area->many[0];
+
+	if (int80(473, 0, -1, ROBUST_LIST_QUERY_MAX, 0) == -ENOSYS)
+		SKIP(return, "no CONFIG_IA32_EMULATION");
+	/* A 32-bit task, as far as this call is concerned */
+	EXPECT_EQ(-EINVAL, int80(473, area, -1, ROBUST_LIST_64BIT, 0));
+	EXPECT_EQ(0, int80(473, garbage | area, garbage | 0xffffffffUL, garbage, 0));
+	EXPECT_LIST(0, area, ROBUST_LIST_32BIT);
+	EXPECT_EQ(0, int80(473, garbage | (area + 8), garbage, garbage, 0));
+	EXPECT_EQ(0, int80(474, garbage, garbage | (uintptr_t)head, garbage, garbage));
+	EXPECT_EQ(area + 8, *head);
+	EXPECT_EQ(0, int80(473, garbage, garbage, garbage | ROBUST_LIST_UNREGISTER, 0));
+	EXPECT_NO_LIST(0);
+
+	/* A list of 64-bit pointers is changed by a 32-bit task to one that it can have. */
+	ASSERT_EQ(0, set_robust_list2(self->area, ROBUST_LIST_NEW, ROBUST_LIST_64BIT));
+	EXPECT_EQ(1, int80(474, 0, (uintptr_t)head, 0, 0));
+	EXPECT_EQ(-EINVAL, int80(473, area, 0, ROBUST_LIST_64BIT, 0));
+	EXPECT_EQ(0, int80(473, area + 4, 0, ROBUST_LIST_32BIT, 0));
+	EXPECT_LIST(0, area + 4, ROBUST_LIST_32BIT);
+}
+
+#ifndef __X32_SYSCALL_BIT
+# define __X32_SYSCALL_BIT	0x40000000
+#endif
+
+TEST_F(robust_list2, x32_entry)
+{
+	const long set = __X32_SYSCALL_BIT | __NR_set_robust_list2;
+	const long get = __X32_SYSCALL_BIT | __NR_get_robust_list2;
+	uint64_t head = 0;
+
+	if (syscall(set, NULL, ROBUST_LIST_NEW, ROBUST_LIST_QUERY_MAX) == -1 && errno == ENOSYS)
+		SKIP(return, "no CONFIG_X86_X32_ABI");
+	EXPECT_EQ(-1, syscall(set, self->area, ROBUST_LIST_NEW, ROBUST_LIST_64BIT));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(0, syscall(set, self->area, ROBUST_LIST_NEW, ROBUST_LIST_32BIT));
+	EXPECT_LIST(0, self->area, ROBUST_LIST_32BIT);
+	EXPECT_EQ(0, syscall(get, 0, &head, 0, 0));
+	EXPECT_EQ((uintptr_t)self->area, head);
+	EXPECT_EQ(0, syscall(set, NULL, 0, ROBUST_LIST_UNREGISTER));
+	EXPECT_NO_LIST(0);
+}
+#endif
+
+#ifdef BUILD_64
+/* The last 12 bytes below 4 GiB are a head like any other. */
+#define LAST_PAGE	0xfffff000UL
+#define LAST_HEAD	0xfffffff4UL
+
+static int hold_list_at_4gib(struct victim *victim)
+{
+	struct robust_list_head32 *head = (void *)LAST_HEAD;
+	struct lock *lock = victim->area->list->lock;
+	void *page;
+
+	page = mmap((void *)LAST_PAGE, 4096, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	CHECK(page == (void *)LAST_PAGE);
+	take_locks(lock, 3);
+	head->list.next = (uintptr_t)&lock[0];
+	head->futex_offset = offsetof(struct lock, futex);
+	head->list_op_pending = (uintptr_t)&lock[2];
+	store_pointer(ROBUST_LIST_32BIT, &lock[0], &lock[1], 0);
+	store_pointer(ROBUST_LIST_32BIT, &lock[1], head, 0);
+	CHECK(set_robust_list2(head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == 0);
+	return 0;
+}
+
+TEST_F(robust_list2, list_at_4gib)
+{
+	struct victim victim = { .area = self->area };
+
+	if (sysconf(_SC_PAGESIZE) != 4096)
+		SKIP(return, "needs pages of 4 KiB");
+	run_victim(_metadata, &victim, hold_list_at_4gib);
+	EXPECT_EQ(3, count_died(self->area->list->lock, LOCKS_PER_LIST));
+}
+
+/* Entry and offset are below 4 GiB, their sum is not: a 32-bit program has the carry nowhere. */
+#define HIGH_ENTRIES	0xf0000000UL
+
+static int hold_wrapped_futexes(struct victim *victim)
+{
+	struct list *list = victim->area->list;
+	uint32_t *entry;
+	void *wrong;
+
+	entry = mmap((void *)HIGH_ENTRIES, 65536, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	CHECK(entry == (void *)HIGH_ENTRIES);
+	/* Where the futexes were if the addresses did not wrap */
+	wrong = mmap((void *)(AREA_ADDRESS + (1UL << 32)), sizeof(struct area),
+		     PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+		     -1, 0);
+	CHECK(wrong != MAP_FAILED);
+
+	take_locks(list->lock, 2);
+	list->head.h32.list.next = HIGH_ENTRIES;
+	list->head.h32.futex_offset = (uint32_t)((uintptr_t)&list->lock[0].futex - HIGH_ENTRIES);
+	list->head.h32.list_op_pending = 0;
+	entry[0] = HIGH_ENTRIES + sizeof(struct lock);
+	entry[sizeof(struct lock) / sizeof(*entry)] = (uintptr_t)&list->head;
+	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == 0);
+	return 0;
+}
+
+TEST_F(robust_list2, offset_wraps_at_4gib)
+{
+	struct victim victim = { .area = self->area };
+
+	run_victim(_metadata, &victim, hold_wrapped_futexes);
+	EXPECT_EQ(2, count_died(self->area->list->lock, LOCKS_PER_LIST));
+}
+#endif
 
 /* Threads have lists of their own, which are read by TID. */
 struct thread_lists {
@@ -1115,6 +1324,73 @@ TEST_F_TIMEOUT(list, limit, 300)
 	munmap(lock, LIMIT_SIZE);
 }
 
+/*
+ * On one CPU, another task runs while the longest list is walked: it sees a
+ * futex at the beginning that is marked and one at the end that is not yet.
+ */
+TEST_F_TIMEOUT(list, walk_is_preemptible, 300)
+{
+	const struct timespec nap = { .tv_nsec = 1000000 };
+	struct sched_param param = { .sched_priority = 1 };
+	int in_the_walk = 0;
+	struct lock *lock;
+	cpu_set_t one;
+
+	lock = mmap((void *)LIMIT_ADDRESS, LIMIT_SIZE, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	ASSERT_EQ((void *)LIMIT_ADDRESS, lock);
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	start_victim(_metadata, &self->victim, hold_limit);
+	if (sched_setscheduler(0, SCHED_FIFO, &param))
+		TH_LOG("no real-time priority, trying without");
+
+	ASSERT_EQ(0, kill(self->victim.pid, SIGKILL));
+	while (!waitpid(self->victim.pid, NULL, WNOHANG)) {
+		bool begun = atomic_load(&lock[0].futex) == FUTEX_OWNER_DIED;
+		bool done = atomic_load(&lock[ROBUST_LIST2_LIMIT - 1].futex) == FUTEX_OWNER_DIED;
+
+		in_the_walk += begun && !done;
+		nanosleep(&nap, NULL);
+	}
+	EXPECT_LT(3, in_the_walk);
+	TH_LOG("ran %d times while the list was walked", in_the_walk);
+	EXPECT_EQ(ROBUST_LIST2_LIMIT, count_died(lock, ROBUST_LIST2_LIMIT));
+	munmap(lock, LIMIT_SIZE);
+}
+
+/*
+ * The entries are in memory that can only be read, in a circle, and the futexes
+ * elsewhere: nothing is written to find the circle.
+ */
+static int hold_read_only_entries(struct victim *victim)
+{
+	struct list *list = victim->area->list;
+	const long page = sysconf(_SC_PAGESIZE);
+	struct lock *entry;
+
+	entry = mmap((void *)(AREA_ADDRESS + 0x1000000), page, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	CHECK(entry != MAP_FAILED);
+	make_list(victim->type, &list->head, entry, LOCKS_PER_LIST);
+	set_offset(victim->type, &list->head, (long)&list->lock[0].futex - (long)entry);
+	store_pointer(victim->type, &entry[LOCKS_PER_LIST - 1], &entry[victim->arg], 0);
+	CHECK(!mprotect(entry, page, PROT_READ));
+	take_locks(list->lock, LOCKS_PER_LIST);
+	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
+	return 0;
+}
+
+TEST_F(list, read_only_entries)
+{
+	for (int i = 0; i < LOCKS_PER_LIST; i += 5) {
+		self->victim.arg = i;
+		run_victim(_metadata, &self->victim, hold_read_only_entries);
+		EXPECT_EQ(LOCKS_PER_LIST, count_died(self->area->list->lock, LOCKS_PER_LIST));
+	}
+}
+
 /* The futex is before the entry. */
 static int hold_negative_offset(struct victim *victim)
 {
@@ -1299,6 +1575,64 @@ TEST_F(list, exec)
 			EXPECT_EQ(i, count_died(self->area->list[i].lock, LOCKS_PER_LIST));
 		kill_victim(_metadata, &self->victim);
 	}
+}
+
+/* A reader of a process that registers and execs sees a list of the old program, or none. */
+static int watch_execs(struct victim *victim)
+{
+	while (!atomic_load(&victim->area->many[1].futex)) {
+		int pid = atomic_load(&victim->area->many[0].futex);
+		uint64_t head = ~0ULL;
+		long ret = get_robust_list2(pid, &head, 9, 0);
+
+		if (!pid)
+			continue;
+		CHECK(ret == victim->type || errno == ESRCH || errno == ENOENT);
+		CHECK(ret == -1 || head == (uintptr_t)&victim->area->list[9].head);
+	}
+	return 0;
+}
+
+TEST_F(list, get_of_process_in_exec)
+{
+	struct victim reader = self->victim;
+	int status;
+
+	/* hold_ten_lists() makes the last list of this type a 32-bit one. */
+	reader.type = ROBUST_LIST_32BIT;
+	reader.pid = fork();
+	ASSERT_NE(-1, reader.pid);
+	if (!reader.pid)
+		_exit(!!watch_execs(&reader));
+
+	for (int i = 0; i < 20; i++) {
+		int fd[2], line = -1;
+
+		ASSERT_EQ(0, pipe(fd));
+		self->victim.pid = fork();
+		ASSERT_NE(-1, self->victim.pid);
+		if (!self->victim.pid) {
+			char variable[64];
+			struct exec_thread exec = {
+				.argv = { "robust_list2" }, .envp = { variable },
+			};
+
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			snprintf(variable, sizeof(variable), EXEC_VARIABLE "=%d", fd[1]);
+			if (hold_ten_lists(&self->victim))
+				_exit(1);
+			atomic_store(&self->area->many[0].futex, getpid());
+			exec_in_thread(&exec);
+		}
+		close(fd[1]);
+		EXPECT_EQ(sizeof(line), read(fd[0], &line, sizeof(line)));
+		EXPECT_EQ(0, line);
+		close(fd[0]);
+		kill_victim(_metadata, &self->victim);
+	}
+	atomic_store(&self->area->many[1].futex, 1);
+	ASSERT_EQ(reader.pid, waitpid(reader.pid, &status, 0));
+	EXPECT_EQ(0, status);
 }
 
 /* The two interfaces do not see each other. */
