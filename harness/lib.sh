@@ -114,6 +114,6 @@ step() {
 # The lines of a log that say why: the first errors, or the end where none is
 # marked as one.
 log_digest() {
-	grep -n -m 20 -A 6 -E '(^|[^a-z_])(error|Error|fatal|FAILED|undefined symbol|No space left)([:\[ !]|$)' "$1" |
+	grep -n -m 20 -A 6 -E '^Diff in|(^|[^a-z_])(error|Error|fatal|FAILED|undefined symbol|No space left)([:\[ !]|$)' "$1" |
 		grep -v -E 'make(\[[0-9]+\])?: \*\*\* Waiting' | head -n 60 | grep . || tail -n 25 "$1"
 }

@@ -54,7 +54,6 @@ fn check<T: PartialEq>(what: &CStr, got: T, expected: T) -> Result {
 trait Width: Address {
     const LIST_TYPE: Type;
     const START: usize;
-    const POINTER_SIZE: usize;
 
     fn word(value: usize) -> Self::Word;
 }
@@ -62,7 +61,6 @@ trait Width: Address {
 impl Width for Address32 {
     const LIST_TYPE: Type = Type::Bits32;
     const START: usize = 0x1000_0000;
-    const POINTER_SIZE: usize = 4;
 
     fn word(value: usize) -> u32 {
         // CAST: The lower half, as a 32-bit program has it.
@@ -74,7 +72,6 @@ impl Width for Address32 {
 impl Width for Address64 {
     const LIST_TYPE: Type = Type::Bits64;
     const START: usize = 0x12_3000_0000;
-    const POINTER_SIZE: usize = 8;
 
     fn word(value: usize) -> usize {
         value
@@ -89,7 +86,6 @@ const HEAD: usize = usize::MAX;
 struct List<'a> {
     memory: UserMemory,
     task: &'a CurrentTask,
-    pointer_size: usize,
 }
 
 impl<'a> List<'a> {
@@ -101,11 +97,7 @@ impl<'a> List<'a> {
     /// Makes a list of `len` entries, whose futexes the task owns.
     fn new<A: Width>(task: &'a CurrentTask, len: usize) -> Result<Self> {
         let memory = UserMemory::new(A::START, Self::ENTRIES + len * Self::ENTRY)?;
-        let list = Self {
-            memory,
-            task,
-            pointer_size: A::POINTER_SIZE,
-        };
+        let list = Self { memory, task };
         list.write(A::FUTEX_OFFSET, A::word(Self::FUTEX))?;
         list.write(A::LIST_OP_PENDING, A::word(0))?;
 
@@ -307,7 +299,7 @@ macro_rules! for_both_widths {
     }};
 }
 
-/// What [`Request::new`] makes of its arguments, as a word that can be compared.
+/// What [`Request::new`] makes of its arguments.
 fn request(head: usize, index: c_int, flags: c_uint, is_64bit: bool) -> Result<Request> {
     Request::new(UserPtr::from_addr(head), index, flags, is_64bit)
 }
