@@ -12,7 +12,7 @@ export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V
 
 H := harness
 
-.PHONY: help run test exec shell kernel check print-base-source clean distclean
+.PHONY: help run test exec shell kernel check matrix print-base-source clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +35,9 @@ kernel:
 
 check:
 	@$(H)/check
+
+matrix:
+	@$(H)/matrix all
 
 print-base-source:
 	@$(H)/base

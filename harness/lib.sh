@@ -48,6 +48,10 @@ set_arch() {
 	arm64)
 		ARCH=arm64 KARCH=arm64 IMAGE=arch/arm64/boot/Image
 		;;
+	i386)
+		# For the matrix: a kernel that cannot have Rust.
+		ARCH=i386 KARCH=i386 IMAGE=arch/x86/boot/bzImage
+		;;
 	*)
 		die "ARCH=${1:-} is not known: use ARCH=x86_64 or ARCH=arm64"
 		;;
