@@ -8,18 +8,22 @@
 use crate::{
     bindings,
     error::Result,
+    mm::MmWithUser,
     prelude::*,
-    sync::rcu_box::RcuPointer,
-    task::{
-        CurrentTask,
-        Task, //
-    },
+    task::CurrentTask, //
 };
-use core::mem::offset_of;
+#[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
+use crate::{
+    sync::rcu_box::RcuPointer,
+    task::Task, //
+};
 
-// `bindgen` computes the layout of `struct task_struct` a second time. The accessors below do not
+// `bindgen` computes the layout of `struct task_struct` a second time. The accessor below does not
 // depend on the result, but a mistake in front of `futex` is one in the fields behind it as well.
-static_assert!(offset_of!(bindings::task_struct, futex) == bindings::TASK_STRUCT_FUTEX_OFFSET);
+#[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
+static_assert!(
+    core::mem::offset_of!(bindings::task_struct, futex) == bindings::TASK_STRUCT_FUTEX_OFFSET
+);
 
 /// How a robust futex is locked, from bit 0 of the list's pointer to it (`FUTEX_ROBUST_MOD_PI`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +47,8 @@ pub enum Origin {
 /// Does for one futex of a robust list what the kernel does when its owner dies.
 ///
 /// Where the word at `uaddr` holds the TID of `task`, it becomes `FUTEX_OWNER_DIED`, keeps
-/// `FUTEX_WAITERS`, and one waiter is woken. Any other word is left alone.
+/// `FUTEX_WAITERS`, and one waiter is woken. Any other word is left alone. `_mm` is the address
+/// space of `task`, which a kernel thread does not have.
 ///
 /// # Errors
 ///
@@ -54,6 +59,7 @@ pub enum Origin {
 pub fn handle_death(
     uaddr: UserPtr,
     task: &CurrentTask,
+    _mm: &MmWithUser,
     protocol: Protocol,
     origin: Origin,
 ) -> Result {
@@ -66,8 +72,8 @@ pub fn handle_death(
         Origin::Pending => true,
     };
 
-    // SAFETY: `uaddr` is a user address, which the function checks on each access. `task` is the
-    // current task, whose mm the address belongs to.
+    // SAFETY: The function checks the user address on each access. `task` is the current task, and
+    // `_mm` shows that it has the address space that handling a fault needs.
     let ret = unsafe {
         bindings::handle_futex_death(uaddr.as_mut_ptr().cast(), task.as_ptr(), modifier, pending)
     };

@@ -32,9 +32,9 @@ impl Access {
 
 /// Evidence that no thread of a process can finish an `execve()`.
 ///
-/// What is found out about the credentials of the process stays true while this exists: they
-/// cannot become those of a set-user-ID program between a permission check and what it permits.
-/// Other threads can still exit.
+/// No exec changes the credentials or the address space of the process between a permission check
+/// and what it permits. The process itself may still change its credentials, and its threads may
+/// exit.
 ///
 /// # Invariants
 ///

@@ -14,7 +14,7 @@
 use crate::{
     bindings,
     error::Result,
-    num::Bounded,
+    num::casts,
     prelude::*, //
 };
 
@@ -105,12 +105,9 @@ impl<'a> Registers<'a> {
             0 => self.0.orig_x0,
             n => regs[n],
         };
-        casts::u64_as_usize(register)
+        casts::arch::u64_as_usize(register)
     }
 }
-
-#[cfg(CONFIG_ARM64)]
-use crate::num::casts::arch as casts;
 
 /// A type that a system call can have as an argument.
 ///
@@ -133,9 +130,8 @@ pub trait Argument: Sized {
 /// The lower 32 bits of a register.
 #[inline(always)]
 fn lower_half(register: usize) -> u32 {
-    Bounded::<usize, 32>::from_expr(register & 0xffff_ffff)
-        .cast::<u32>()
-        .get()
+    // CAST: The upper half is dropped, as it is not part of the argument.
+    register as u32
 }
 
 impl Argument for c_uint {
@@ -163,32 +159,6 @@ impl Argument for c_int {
     }
 }
 
-impl Argument for c_ulong {
-    #[inline(always)]
-    fn from_native(register: usize) -> Self {
-        register
-    }
-
-    #[inline(always)]
-    fn from_compat(register: usize) -> Self {
-        register & 0xffff_ffff
-    }
-}
-
-impl Argument for c_long {
-    #[inline(always)]
-    fn from_native(register: usize) -> Self {
-        // CAST: The same bits, with a sign.
-        register as c_long
-    }
-
-    #[inline(always)]
-    fn from_compat(register: usize) -> Self {
-        // CAST: Sign-extends.
-        c_int::from_native(register) as c_long
-    }
-}
-
 impl Argument for UserPtr {
     #[inline(always)]
     fn from_native(register: usize) -> Self {
@@ -197,7 +167,7 @@ impl Argument for UserPtr {
 
     #[inline(always)]
     fn from_compat(register: usize) -> Self {
-        UserPtr::from_addr(c_ulong::from_compat(register))
+        UserPtr::from_addr(casts::u32_as_usize(lower_half(register)))
     }
 }
 

@@ -40,10 +40,12 @@ use pin_init::{
 };
 
 /// A value and what RCU needs to free it.
+///
+/// The head comes first, because `kvfree_call_rcu()` wants it in the first page of the allocation.
 #[repr(C)]
 struct Inner<T> {
-    value: T,
     head: Opaque<bindings::kvfree_rcu_head>,
+    value: T,
 }
 
 /// A [`KBox`] whose memory is freed after a grace period.
@@ -78,8 +80,8 @@ impl<T> RcuBox<T> {
 
         let boxed = KBox::init(
             init!(Inner {
-                value <- value,
                 head: Opaque::uninit(),
+                value <- value,
             }),
             flags,
         )
@@ -112,8 +114,8 @@ impl<T> Drop for RcuBox<T> {
     fn drop(&mut self) {
         let raw = self.0.as_ptr();
 
-        // SAFETY: By the type invariants, `raw` was allocated by `KBox`, so `kvfree()` can free it,
-        // and the head, which is a part of that allocation, is not in use.
+        // SAFETY: By the type invariants, `raw` was allocated by `KBox`, so `kvfree()` can free it.
+        // The head is at its beginning, and is not in use.
         unsafe { bindings::kvfree_call_rcu((*raw).head.get(), raw.cast::<c_void>()) };
     }
 }
