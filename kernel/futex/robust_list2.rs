@@ -97,7 +97,7 @@ fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long
             lists.load(&guard).ok_or(ENOENT)?.remove(index)?;
             index
         }
-        Request::QueryMax => return Ok(Lists::MAX),
+        Request::QueryMax => return Ok(Lists::MAX.into()),
     };
     Ok(index.into())
 }
@@ -152,7 +152,7 @@ fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
         return Err(EPERM);
     }
     // Still under the lock: after an exec the answer would be about another program, which the
-    // check was not made for. It does not keep the thread from exiting, which is what RCU is for.
+    // check was not made for. The lock does not keep the thread from exiting; RCU is for that.
     Ok(registered(&task, index))
 }
 
@@ -166,9 +166,9 @@ pub extern "C" fn futex_exit_robust_lists() {
 
     // From here on nobody finds the lists any more, and those who did before are waited for when
     // `lists` goes out of scope: the memory is freed after a grace period.
-    if let Some(lists) = table::of(task).take() {
+    if let (Some(lists), Some(mm)) = (table::of(task).take(), task.mm()) {
         for head in lists.iter() {
-            walk::walk(head, task);
+            walk::walk(head, task, mm);
         }
     }
 }
@@ -181,17 +181,12 @@ pub extern "C" fn futex_exit_robust_lists() {
 /// `ROBUST_LIST_64BIT`.
 #[export]
 pub extern "C" fn futex_robust_lists_drop_pending(pop: *mut c_void, list_type: c_uint) {
-    let Some(list_type) = Type::from_flag(list_type) else {
-        return;
-    };
-
     if let Some(lists) = table::of(current!()).load(&rcu::read_lock()) {
-        lists.clear_pending(UserPtr::from_ptr(pop), list_type);
+        lists.clear_pending(UserPtr::from_ptr(pop), Type::from_flags(list_type));
     }
 }
 
-// The constants of the user-space contract that are more than numbers here.
-const _: () = {
-    assert!(uapi::ROBUST_LIST_32BIT | uapi::ROBUST_LIST_64BIT == uapi::ROBUST_LIST_TYPE_MASK);
-    assert!(size_of::<uapi::robust_list_head32>() == 12);
-};
+// The code relies on these properties of the user-space contract, and on a 64-bit kernel.
+static_assert!(uapi::ROBUST_LIST_32BIT | uapi::ROBUST_LIST_64BIT == uapi::ROBUST_LIST_TYPE_MASK);
+static_assert!(size_of::<uapi::robust_list_head32>() == 12);
+static_assert!(cfg!(CONFIG_64BIT));

@@ -3,15 +3,15 @@
 //! The head of a registered list: where it is, and how wide its pointers are.
 
 use kernel::{
+    num::casts,
     prelude::*,
     uapi, //
 };
 
-#[cfg(CONFIG_64BIT)]
-use crate::pointer::Address64;
 use crate::pointer::{
     Address,
-    Address32, //
+    Address32,
+    Address64, //
 };
 
 /// How wide the pointers of a list are.
@@ -20,31 +20,26 @@ pub(crate) enum Type {
     /// `ROBUST_LIST_32BIT`, a list of `struct robust_list_head32`.
     Bits32,
     /// `ROBUST_LIST_64BIT`, a list of `struct robust_list_head` as 64-bit programs know it.
-    #[cfg(CONFIG_64BIT)]
     Bits64,
 }
 
 impl Type {
-    /// Converts from the type bit of the system call's flags, where this kernel has the type.
-    pub(crate) fn from_flag(flag: c_uint) -> Option<Self> {
-        match flag {
-            uapi::ROBUST_LIST_32BIT => Some(Self::Bits32),
-            #[cfg(CONFIG_64BIT)]
-            uapi::ROBUST_LIST_64BIT => Some(Self::Bits64),
-            _ => None,
+    /// Takes the type out of the flags of the system call.
+    pub(crate) fn from_flags(flags: c_uint) -> Self {
+        if flags & uapi::ROBUST_LIST_TYPE_MASK == uapi::ROBUST_LIST_32BIT {
+            Self::Bits32
+        } else {
+            Self::Bits64
         }
     }
 }
 
 impl From<Type> for c_long {
     fn from(list_type: Type) -> Self {
-        let flag = match list_type {
-            Type::Bits32 => uapi::ROBUST_LIST_32BIT,
-            #[cfg(CONFIG_64BIT)]
-            Type::Bits64 => uapi::ROBUST_LIST_64BIT,
-        };
-        // CAST: The value is 0 or 1.
-        flag as c_long
+        match list_type {
+            Type::Bits32 => casts::u32_into_u8::<{ uapi::ROBUST_LIST_32BIT }>().into(),
+            Type::Bits64 => casts::u32_into_u8::<{ uapi::ROBUST_LIST_64BIT }>().into(),
+        }
     }
 }
 
@@ -58,7 +53,6 @@ pub(crate) enum Head {
     /// A 32-bit list, which lies wholly below 4 GiB.
     Bits32(Address32),
     /// A 64-bit list.
-    #[cfg(CONFIG_64BIT)]
     Bits64(Address64),
 }
 
@@ -77,15 +71,17 @@ impl Head {
         // INVARIANT: An address that is not aligned has been refused.
         match list_type {
             Type::Bits32 => {
-                const LAST: u32 = u32::MAX - (size_of::<uapi::robust_list_head32>() as u32 - 1);
+                // The last address behind which there is room for a head.
+                const LAST: u32 = u32::MAX
+                    - casts::usize_into_u32::<{ size_of::<uapi::robust_list_head32>() - 1 }>();
 
-                let address = u32::try_from(address).map_err(|_| EINVAL)?;
-                if address > LAST || address as usize % Address32::ALIGN != 0 {
-                    return Err(EINVAL);
+                match u32::try_from(address) {
+                    Ok(below) if below <= LAST && address % Address32::ALIGN == 0 => {
+                        Ok(Self::Bits32(Address32::new(below)))
+                    }
+                    _ => Err(EINVAL),
                 }
-                Ok(Self::Bits32(Address32::new(address)))
             }
-            #[cfg(CONFIG_64BIT)]
             Type::Bits64 => {
                 if address % Address64::ALIGN != 0 {
                     return Err(EINVAL);
@@ -99,21 +95,19 @@ impl Head {
     pub(crate) fn list_type(self) -> Type {
         match self {
             Self::Bits32(_) => Type::Bits32,
-            #[cfg(CONFIG_64BIT)]
             Self::Bits64(_) => Type::Bits64,
         }
     }
 
     /// The head's address, 0 for an empty list.
     pub(crate) fn address(self) -> u64 {
-        self.user_addr() as u64
+        casts::usize_as_u64(self.user_addr())
     }
 
     /// Where `list_op_pending` is, if the list is not empty.
     pub(crate) fn list_op_pending(self) -> Option<UserPtr> {
         let offset = match self {
             Self::Bits32(_) => Address32::LIST_OP_PENDING,
-            #[cfg(CONFIG_64BIT)]
             Self::Bits64(_) => Address64::LIST_OP_PENDING,
         };
         let head = self.user_addr();
@@ -125,16 +119,13 @@ impl Head {
         // INVARIANT: 0 is a multiple of everything.
         match self {
             Self::Bits32(_) => Self::Bits32(Address32::new(0)),
-            #[cfg(CONFIG_64BIT)]
             Self::Bits64(_) => Self::Bits64(Address64::new(0)),
         }
     }
 
     fn user_addr(self) -> usize {
         match self {
-            // CAST: Zero-extends on a 64-bit kernel.
-            Self::Bits32(address) => address.get() as usize,
-            #[cfg(CONFIG_64BIT)]
+            Self::Bits32(address) => casts::u32_as_usize(address.get()),
             Self::Bits64(address) => address.get(),
         }
     }
@@ -145,7 +136,7 @@ impl Head {
 /// One load or store moves it, so who reads a slot sees a head and the type that belongs to it.
 ///
 /// ```text
-///     63 (31)                                     2      1      0
+///     63                                          2      1      0
 ///     +------------------------------------------+------+------+
 ///     | address of the head                      | type | used |
 ///     +------------------------------------------+------+------+
@@ -186,7 +177,6 @@ impl Slot {
         if self.0 & Self::USED == 0 {
             return None;
         }
-        #[cfg(CONFIG_64BIT)]
         if self.0 & Self::BITS64 != 0 {
             return Some(Head::Bits64(Address64::new(address)));
         }
@@ -201,7 +191,6 @@ impl From<Head> for Slot {
     fn from(head: Head) -> Self {
         let bits = match head {
             Head::Bits32(_) => Self::USED,
-            #[cfg(CONFIG_64BIT)]
             Head::Bits64(_) => Self::USED | Self::BITS64,
         };
         // INVARIANT: The address leaves the bits clear: it is a multiple of 4.

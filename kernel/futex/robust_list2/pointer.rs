@@ -4,6 +4,7 @@
 
 use kernel::{
     futex::Protocol,
+    num::casts,
     prelude::*,
     uaccess::UserWord,
     uapi, //
@@ -61,7 +62,7 @@ impl<A: Address> EntryPtr<A> {
 }
 
 macro_rules! impl_address {
-    ($(#[$doc:meta])* $name:ident($word:ty), $head:ty) => {
+    ($(#[$doc:meta])* $name:ident($word:ty), $head:ty, $into_usize:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(transparent)]
@@ -107,8 +108,7 @@ macro_rules! impl_address {
 
             #[inline(always)]
             fn user_ptr(self) -> UserPtr {
-                // CAST: An address is never wider than the kernel's own ones.
-                UserPtr::from_addr(self.0 as usize)
+                UserPtr::from_addr($into_usize(self.0))
             }
 
             #[inline(always)]
@@ -122,12 +122,13 @@ macro_rules! impl_address {
 impl_address!(
     /// An address in a 32-bit list. The kernel's own address is its zero-extension.
     Address32(u32),
-    uapi::robust_list_head32
+    uapi::robust_list_head32,
+    casts::u32_as_usize
 );
 
-#[cfg(CONFIG_64BIT)]
 impl_address!(
     /// An address in a 64-bit list.
     Address64(usize),
-    uapi::robust_list_head
+    uapi::robust_list_head,
+    core::convert::identity
 );

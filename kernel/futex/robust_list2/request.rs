@@ -39,7 +39,7 @@ impl Request {
     /// - an `index` that no list can have and that is not `ROBUST_LIST_NEW`,
     /// - a `head` that is not aligned, or null for a new list, or not below 4 GiB with all of its
     ///   12 bytes for a 32-bit list,
-    /// - `ROBUST_LIST_64BIT` where the program or the kernel has 32-bit pointers,
+    /// - `ROBUST_LIST_64BIT` where the program has 32-bit pointers,
     /// - a `head` or an `index` that the operation in `flags` does not take.
     pub(crate) fn new(head: UserPtr, index: c_int, flags: c_uint, is_64bit: bool) -> Result<Self> {
         const OPERATIONS: c_uint = uapi::ROBUST_LIST_UNREGISTER | uapi::ROBUST_LIST_QUERY_MAX;
@@ -52,9 +52,7 @@ impl Request {
         }
         match flags & OPERATIONS {
             0 => {
-                let list_type =
-                    Type::from_flag(flags & uapi::ROBUST_LIST_TYPE_MASK).ok_or(EINVAL)?;
-                #[cfg(CONFIG_64BIT)]
+                let list_type = Type::from_flags(flags);
                 if list_type == Type::Bits64 && !is_64bit {
                     return Err(EINVAL);
                 }
@@ -69,11 +67,10 @@ impl Request {
                 }
             }
             uapi::ROBUST_LIST_UNREGISTER if is_null => Ok(Self::Unregister(Index::new(index)?)),
-            uapi::ROBUST_LIST_QUERY_MAX if is_null && is_new => {
-                match Type::from_flag(flags & uapi::ROBUST_LIST_TYPE_MASK) {
-                    Some(Type::Bits32) => Ok(Self::QueryMax),
-                    _ => Err(EINVAL),
-                }
+            uapi::ROBUST_LIST_QUERY_MAX
+                if is_null && is_new && Type::from_flags(flags) == Type::Bits32 =>
+            {
+                Ok(Self::QueryMax)
             }
             _ => Err(EINVAL),
         }

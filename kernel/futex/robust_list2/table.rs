@@ -32,12 +32,14 @@
 //! - **Exit.** `exec_update_lock` does not exclude it. The reader may be anywhere between (B) and
 //!   (D) at (E) and (F). It goes on reading the table as the task left it, because the grace period
 //!   of (F) does not end before `rcu_read_unlock()`. A reader that comes after (E) finds nothing.
-//! - **Exec.** Like exit, and `exec_update_lock` makes the two sides exclusive where it counts: who
-//!   was allowed to read the old program has read before the new one can register anything.
+//! - **Exec.** Like exit. The old program's lists are gone before the exec takes `exec_update_lock`,
+//!   and the new one runs after the exec has released it: a reader that was allowed to read the old
+//!   program under the lock sees no list of the new one.
 //! - **Fork.** The child begins with a copy of its parent's pointer. `futex_init_task()` clears it
 //!   before anybody can see the child, and before anything of the child is freed.
 
 use kernel::{
+    num::casts,
     prelude::*,
     sync::{
         atomic::{
@@ -60,7 +62,7 @@ use crate::head::{
 };
 
 /// The number of slots.
-const SLOTS: usize = uapi::ROBUST_LISTS_PER_TASK as usize;
+const SLOTS: u8 = casts::u32_into_u8::<{ uapi::ROBUST_LISTS_PER_TASK }>();
 
 /// The index of a list in the table of its task.
 ///
@@ -68,7 +70,7 @@ const SLOTS: usize = uapi::ROBUST_LISTS_PER_TASK as usize;
 ///
 /// It is less than [`SLOTS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Index(usize);
+pub(crate) struct Index(u8);
 
 impl Index {
     /// Checks an index from user space.
@@ -77,7 +79,7 @@ impl Index {
     ///
     /// [`EINVAL`] where no list can have it.
     pub(crate) fn new(index: c_int) -> Result<Self> {
-        match usize::try_from(index) {
+        match u8::try_from(index) {
             // INVARIANT: This is the invariant.
             Ok(index) if index < SLOTS => Ok(Self(index)),
             _ => Err(EINVAL),
@@ -87,14 +89,13 @@ impl Index {
 
 impl From<Index> for c_long {
     fn from(index: Index) -> Self {
-        // CAST: By the type invariants, this is a small number.
-        index.0 as c_long
+        index.0.into()
     }
 }
 
 /// The lists of one task.
 pub(crate) struct Lists {
-    slots: [Atomic<usize>; SLOTS],
+    slots: [Atomic<usize>; casts::u8_as_usize(SLOTS)],
 }
 
 /// The pointer to the table of `task`.
@@ -120,7 +121,7 @@ pub(crate) fn create(lists: &RcuPointer<Lists>, first: Head) -> Result<Index> {
 
 impl Lists {
     /// How many lists a task can have.
-    pub(crate) const MAX: c_long = SLOTS as c_long;
+    pub(crate) const MAX: u8 = SLOTS;
 
     /// Creates a table in which slot 0 has a list and the others are free.
     pub(crate) fn new(first: Head) -> impl Init<Self> {
@@ -133,7 +134,7 @@ impl Lists {
     }
 
     fn slot(&self, index: Index) -> Slot {
-        match self.slots.get(index.0) {
+        match self.slots.get(usize::from(index.0)) {
             // ORDERING: Relaxed, see the module's documentation on set and unregister.
             Some(slot) => Slot::from_raw(slot.load(Relaxed)),
             None => Slot::FREE,
@@ -141,7 +142,7 @@ impl Lists {
     }
 
     fn store(&self, index: Index, new: Slot) {
-        if let Some(slot) = self.slots.get(index.0) {
+        if let Some(slot) = self.slots.get(usize::from(index.0)) {
             // ORDERING: Relaxed, see the module's documentation on set and unregister.
             slot.store(new.into_raw(), Relaxed);
         }

@@ -14,8 +14,6 @@ use kernel::{
     uapi, //
 };
 
-#[cfg(CONFIG_64BIT)]
-use crate::pointer::Address64;
 use crate::{
     head::{
         Head,
@@ -24,7 +22,8 @@ use crate::{
     },
     pointer::{
         Address,
-        Address32, //
+        Address32,
+        Address64, //
     },
     request::Request,
     table::{
@@ -68,7 +67,6 @@ impl Width for Address32 {
     }
 }
 
-#[cfg(CONFIG_64BIT)]
 impl Width for Address64 {
     const LIST_TYPE: Type = Type::Bits64;
     const START: usize = 0x12_3000_0000;
@@ -76,6 +74,11 @@ impl Width for Address64 {
     fn word(value: usize) -> usize {
         value
     }
+}
+
+fn walk_at<A: Width>(head: UserPtr, task: &CurrentTask) -> Result<End> {
+    let mm = task.mm().ok_or(EINVAL)?;
+    Ok(walk(Head::new(head, A::LIST_TYPE)?, task, mm))
 }
 
 /// What stands for the head in [`List::link`], where entries are counted from 0.
@@ -148,7 +151,7 @@ impl<'a> List<'a> {
     }
 
     fn walk<A: Width>(&self) -> Result<End> {
-        Ok(walk(Head::new(self.memory.at(0), A::LIST_TYPE)?, self.task))
+        walk_at::<A>(self.memory.at(0), self.task)
     }
 
     /// How many of the first `len` futexes the walk has marked.
@@ -264,9 +267,12 @@ fn faults<A: Width>(task: &CurrentTask) -> Result {
     let memory = UserMemory::new(A::START + 0x10_0000, 64)?;
     let nowhere = memory.at(0);
     memory.unmap()?;
-    let end = walk(Head::new(nowhere, A::LIST_TYPE)?, task);
-    check(c"the head cannot be read", end, End::Fault)?;
-    let end = walk(Head::new(UserPtr::from_addr(0), A::LIST_TYPE)?, task);
+    check(
+        c"the head cannot be read",
+        walk_at::<A>(nowhere, task)?,
+        End::Fault,
+    )?;
+    let end = walk_at::<A>(UserPtr::from_addr(0), task)?;
     check(c"an empty list", end, End::Empty)
 }
 
@@ -293,7 +299,6 @@ macro_rules! for_both_widths {
     ($test:ident) => {{
         let task = current!();
         $test::<Address32>(task)?;
-        #[cfg(CONFIG_64BIT)]
         $test::<Address64>(task)?;
         Ok(())
     }};
@@ -309,7 +314,6 @@ mod suite {
     use super::*;
 
     const BITS32: c_uint = uapi::ROBUST_LIST_32BIT;
-    #[cfg(CONFIG_64BIT)]
     const BITS64: c_uint = uapi::ROBUST_LIST_64BIT;
     const UNREGISTER: c_uint = uapi::ROBUST_LIST_UNREGISTER;
     const QUERY_MAX: c_uint = uapi::ROBUST_LIST_QUERY_MAX;
@@ -360,7 +364,6 @@ mod suite {
     fn head_alignment() {
         for addr in 0x1000..0x1010 {
             assert!(request(addr, -1, BITS32, true).is_ok() == (addr % 4 == 0));
-            #[cfg(CONFIG_64BIT)]
             assert!(request(addr, -1, BITS64, true).is_ok() == (addr % 8 == 0));
         }
     }
@@ -371,15 +374,12 @@ mod suite {
         assert!(request(0xffff_fff4, -1, BITS32, true).is_ok());
         assert!(request(0xffff_fff8, -1, BITS32, true) == Err(EINVAL));
         assert!(request(0xffff_fffc, -1, BITS32, true) == Err(EINVAL));
-        #[cfg(CONFIG_64BIT)]
-        {
-            assert!(request(0x1_0000_0000, -1, BITS32, true) == Err(EINVAL));
-            assert!(request(0x1_0000_0000, -1, BITS64, true).is_ok());
-            assert!(request(0x1_0000_1004, 0, BITS32, true) == Err(EINVAL));
-        }
+        assert!(request(0x1_0000_0000, -1, BITS32, true) == Err(EINVAL));
+        assert!(request(0x1_0000_0000, -1, BITS64, true).is_ok());
+        assert!(request(0x1_0000_1004, 0, BITS32, true) == Err(EINVAL));
+        assert!(request(usize::MAX - 7, -1, BITS32, true) == Err(EINVAL));
     }
 
-    #[cfg(CONFIG_64BIT)]
     #[test]
     fn head_64bit_of_32bit_task() {
         assert!(request(0x1000, -1, BITS64, false) == Err(EINVAL));
@@ -396,7 +396,6 @@ mod suite {
             assert!(slot.head() == Some(head));
             assert!(head.address() == addr as u64);
         }
-        #[cfg(CONFIG_64BIT)]
         for addr in [0, 8, 0x1008, 0xffff_fff8, 0x1_0000_0000, usize::MAX - 7] {
             let head = Head::new(UserPtr::from_addr(addr), Type::Bits64)?;
             let slot = Slot::from_raw(Slot::from(head).into_raw());
@@ -463,7 +462,6 @@ mod suite {
             lists.clear_pending(UserPtr::from_addr(pop), Type::Bits32);
         }
         // Not of this width.
-        #[cfg(CONFIG_64BIT)]
         lists.clear_pending(UserPtr::from_addr(0x208), Type::Bits64);
         assert!(lists.iter().eq([head(0x100)?, head(0x200)?, head(0)?]));
 

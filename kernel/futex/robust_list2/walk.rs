@@ -14,6 +14,7 @@ use kernel::{
         handle_death,
         Origin, //
     },
+    mm::MmWithUser,
     prelude::*,
     task::{
         cond_resched,
@@ -45,21 +46,20 @@ pub(crate) enum End {
     Fault,
 }
 
-/// Handles all futexes of a list of `task`, which exits or execs.
+/// Handles all futexes of a list of `task`, which exits or execs and leaves `mm`.
 ///
 /// As in the C walk, `list_op_pending` comes last, and is not handled where the list ends with a
 /// fault.
-pub(crate) fn walk(head: Head, task: &CurrentTask) -> End {
+pub(crate) fn walk(head: Head, task: &CurrentTask, mm: &MmWithUser) -> End {
     let end = match head {
-        Head::Bits32(head) => walk_list(head, task),
-        #[cfg(CONFIG_64BIT)]
-        Head::Bits64(head) => walk_list(head, task),
+        Head::Bits32(head) => walk_list(head, task, mm),
+        Head::Bits64(head) => walk_list(head, task, mm),
     };
     // Whatever it was, there is nobody left to tell.
     end.unwrap_or(End::Fault)
 }
 
-fn walk_list<A: Address>(head: A, task: &CurrentTask) -> Result<End> {
+fn walk_list<A: Address>(head: A, task: &CurrentTask, mm: &MmWithUser) -> Result<End> {
     if head.is_null() {
         return Ok(End::Empty);
     }
@@ -71,7 +71,7 @@ fn walk_list<A: Address>(head: A, task: &CurrentTask) -> Result<End> {
 
     let handle = |entry: EntryPtr<A>, origin| {
         let uaddr = entry.address.offset(futex_offset).user_ptr();
-        handle_death(uaddr, task, entry.protocol, origin)
+        handle_death(uaddr, task, mm, entry.protocol, origin)
     };
 
     let mut lap = Lap::new(head);
