@@ -7,7 +7,9 @@
 
 set -Eeuo pipefail
 # A command that fails where nobody looks at it must not end a script in silence.
-trap 'printf "error: %s:%s: %s\n" "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
+# A subshell has said itself what was wrong.
+trap '[[ $BASH_COMMAND == "("* ]] ||
+	printf "error: %s:%s: %s\n" "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 
 # The release that the overlay is written against.
 readonly BASE_VERSION=7 BASE_PATCHLEVEL=3

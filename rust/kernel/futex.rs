@@ -84,13 +84,13 @@ pub fn handle_death(
     }
 }
 
+#[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
 impl Task {
     /// Returns the pointer to the table of lists that `set_robust_list2()` registered.
     ///
     /// # Safety
     ///
     /// Every caller names the same `T`.
-    #[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
     #[inline]
     pub unsafe fn futex_robust_lists<T: Send + Sync>(&self) -> &RcuPointer<T> {
         // SAFETY: By the type invariants, `self` is a valid task.
