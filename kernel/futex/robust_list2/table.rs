@@ -32,9 +32,9 @@
 //! - **Exit.** `exec_update_lock` does not exclude it. The reader may be anywhere between (B) and
 //!   (D) at (E) and (F). It goes on reading the table as the task left it, because the grace period
 //!   of (F) does not end before `rcu_read_unlock()`. A reader that comes after (E) finds nothing.
-//! - **Exec.** Like exit. The old program's lists are gone before the exec takes `exec_update_lock`,
-//!   and the new one runs after the exec has released it: a reader that was allowed to read the old
-//!   program under the lock sees no list of the new one.
+//! - **Exec.** Like exit. The old program's lists are gone before the exec takes
+//!   `exec_update_lock`, and the new program runs after the exec has released it: a reader that was
+//!   allowed to read the old program under the lock sees no list of the new one.
 //! - **Fork.** The child begins with a copy of its parent's pointer. `futex_init_task()` clears it
 //!   before anybody can see the child, and before anything of the child is freed.
 
