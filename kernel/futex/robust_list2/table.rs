@@ -148,6 +148,15 @@ impl Lists {
         }
     }
 
+    /// Stores `new` where a list is registered, and fails with [`ENOENT`] where none is.
+    fn replace(&self, index: Index, new: Slot) -> Result {
+        if self.slot(index) == Slot::FREE {
+            return Err(ENOENT);
+        }
+        self.store(index, new);
+        Ok(())
+    }
+
     /// Returns the list at `index`.
     pub(crate) fn get(&self, index: Index) -> Option<Head> {
         self.slot(index).head()
@@ -175,11 +184,7 @@ impl Lists {
     ///
     /// [`ENOENT`] where there is none.
     pub(crate) fn set(&self, index: Index, head: Head) -> Result {
-        if self.slot(index) == Slot::FREE {
-            return Err(ENOENT);
-        }
-        self.store(index, head.into());
-        Ok(())
+        self.replace(index, head.into())
     }
 
     /// Frees the slot at `index`.
@@ -188,11 +193,7 @@ impl Lists {
     ///
     /// [`ENOENT`] where it is free.
     pub(crate) fn remove(&self, index: Index) -> Result {
-        if self.slot(index) == Slot::FREE {
-            return Err(ENOENT);
-        }
-        self.store(index, Slot::FREE);
-        Ok(())
+        self.replace(index, Slot::FREE)
     }
 
     /// Empties the lists of type `list_type` that have their `list_op_pending` at `pop`.
