@@ -117,6 +117,34 @@ step() {
 	say "  $label  ($((SECONDS - start)) s)"
 }
 
+# What a script that prints TAP has counted.
+tap_count=0 tap_failed=0
+
+# tap_result STATUS NAME [FILE...]: the FILEs say what went wrong.
+tap_result() {
+	local status=$1 name=$2
+	shift 2
+	tap_count=$((tap_count + 1))
+	if ((status)); then
+		echo "not ok $tap_count $name"
+		(($# == 0)) || sed 's/^/# /' "$@"
+		tap_failed=$((tap_failed + 1))
+	else
+		echo "ok $tap_count $name"
+	fi
+}
+
+tap_skip() {
+	tap_count=$((tap_count + 1))
+	echo "ok $tap_count $1 # SKIP $2"
+}
+
+# Prints the plan, and exits with whether it went well.
+tap_end() {
+	echo "1..$tap_count"
+	exit $((tap_failed != 0))
+}
+
 # The lines of a log that say why: the first errors, or the end where none is
 # marked as one.
 log_digest() {
