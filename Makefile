@@ -5,14 +5,16 @@
 
 ARCH ?= x86_64
 CONFIG ?= default
+OUT ?= series
 ARCHES := x86_64 arm64
 
 # What the scripts take from the environment.
-export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V
+export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF
 
 H := harness
 
-.PHONY: help run test exec shell kernel check matrix print-base-source clean distclean
+.PHONY: help run test exec shell kernel check matrix series bisect-check
+.PHONY: print-base-source clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +40,12 @@ check:
 
 matrix:
 	@$(H)/matrix all
+
+series:
+	@$(H)/series "$(OUT)"
+
+bisect-check:
+	@$(H)/bisect-check
 
 print-base-source:
 	@$(H)/base
