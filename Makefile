@@ -13,7 +13,7 @@ export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF
 
 H := harness
 
-.PHONY: help run test exec shell kernel check matrix series bisect-check
+.PHONY: help run test exec shell kernel check matrix series bisect-check port
 .PHONY: print-base-source clean distclean
 .DEFAULT_GOAL := help
 
@@ -46,6 +46,9 @@ series:
 
 bisect-check:
 	@$(H)/bisect-check
+
+port:
+	@$(H)/port "$(KSRC)"
 
 print-base-source:
 	@$(H)/base
