@@ -32,6 +32,7 @@ mod tests;
 mod walk;
 
 use kernel::{
+    futex::DyingOwner,
     prelude::*,
     ptrace::Access,
     sync::rcu,
@@ -74,27 +75,19 @@ const __LOG_PREFIX: &[u8] = b"robust_list2\0";
 #[syscall]
 fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long> {
     let task = current!();
-    let lists = table::of(task);
+    let lists = table::of_current(task);
 
     let index = match Request::new(head, index, flags, in_64bit_syscall())? {
-        Request::New(head) => {
-            // The guard has to be gone when memory is allocated.
-            let new = lists
-                .load(&rcu::read_lock())
-                .map(|lists| lists.insert(head));
-            match new {
-                Some(index) => index?,
-                None => table::create(lists, head)?,
-            }
-        }
+        Request::New(head) => match lists {
+            Some(lists) => lists.insert(head)?,
+            None => table::create(task, head)?,
+        },
         Request::Set(index, head) => {
-            let guard = rcu::read_lock();
-            lists.load(&guard).ok_or(ENOENT)?.set(index, head)?;
+            lists.ok_or(ENOENT)?.set(index, head)?;
             index
         }
         Request::Unregister(index) => {
-            let guard = rcu::read_lock();
-            lists.load(&guard).ok_or(ENOENT)?.remove(index)?;
+            lists.ok_or(ENOENT)?.remove(index)?;
             index
         }
         Request::QueryMax => return Ok(Lists::MAX.into()),
@@ -126,7 +119,7 @@ fn get_robust_list2(pid: c_int, head: UserPtr, index: c_int, flags: c_uint) -> R
     let index = Index::new(index)?;
 
     let list = if pid == 0 {
-        registered(current!(), index)
+        table::of_current(current!()).and_then(|lists| lists.get(index))
     } else {
         registered_of_other(pid, index)?
     }
@@ -134,11 +127,6 @@ fn get_robust_list2(pid: c_int, head: UserPtr, index: c_int, flags: c_uint) -> R
 
     head.write_word(list.address())?;
     Ok(list.list_type().into())
-}
-
-/// The list that `task` has registered at `index`.
-fn registered(task: &Task, index: Index) -> Option<Head> {
-    table::of(task).load(&rcu::read_lock())?.get(index)
 }
 
 /// The list that the thread `pid` has registered at `index`.
@@ -153,7 +141,8 @@ fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
     }
     // Still under the lock: after an exec the answer would be about another program, which the
     // check was not made for. The lock does not keep the thread from exiting; RCU is for that.
-    Ok(registered(&task, index))
+    let rcu = rcu::read_lock();
+    Ok(table::of(&task).load(&rcu).and_then(|lists| lists.get(index)))
 }
 
 /// Handles the lists of the current task, which exits or execs, in the order of their indexes, and
@@ -167,8 +156,10 @@ pub extern "C" fn futex_exit_robust_lists() {
     // From here on nobody finds the lists any more, and those who did before are waited for when
     // `lists` goes out of scope: the memory is freed after a grace period.
     if let (Some(lists), Some(mm)) = (table::of(task).take(), task.mm()) {
+        let owner = DyingOwner::new(task, mm);
+
         for head in lists.iter() {
-            walk::walk(head, task, mm);
+            walk::walk(head, &owner);
         }
     }
 }
@@ -181,7 +172,7 @@ pub extern "C" fn futex_exit_robust_lists() {
 /// `ROBUST_LIST_64BIT`.
 #[export]
 pub extern "C" fn futex_robust_lists_drop_pending(pop: *mut c_void, list_type: c_uint) {
-    if let Some(lists) = table::of(current!()).load(&rcu::read_lock()) {
+    if let Some(lists) = table::of_current(current!()) {
         lists.clear_pending(UserPtr::from_ptr(pop), Type::from_flags(list_type));
     }
 }

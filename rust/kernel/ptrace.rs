@@ -23,6 +23,7 @@ pub enum Access {
 }
 
 impl Access {
+    #[inline]
     fn mode(self) -> u32 {
         match self {
             Access::ReadRealCreds => bindings::PTRACE_MODE_READ | bindings::PTRACE_MODE_REALCREDS,
@@ -51,6 +52,7 @@ impl Task {
     ///
     /// [`EINTR`](crate::error::code::EINTR) where the current task is killed while it waits.
     #[doc(alias = "exec_update_lock")]
+    #[inline]
     pub fn lock_exec_update(&self) -> Result<ExecUpdateGuard<'_>> {
         // SAFETY: By the type invariants, `self` is a valid task with a reference count above zero,
         // and a task keeps its `signal` until that count is zero. This function may sleep.
@@ -69,6 +71,7 @@ impl Task {
 impl ExecUpdateGuard<'_> {
     /// Returns whether the current task has this access to the task.
     #[doc(alias = "ptrace_may_access")]
+    #[inline]
     pub fn may_access(&self, access: Access) -> bool {
         // SAFETY: `task` is a valid task.
         unsafe { bindings::ptrace_may_access(self.task.as_ptr(), access.mode()) }
@@ -76,6 +79,7 @@ impl ExecUpdateGuard<'_> {
 }
 
 impl Drop for ExecUpdateGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the current task holds the lock for reading.
         unsafe { bindings::up_read(bindings::task_exec_update_lock(self.task.as_ptr())) };

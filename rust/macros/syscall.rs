@@ -112,6 +112,10 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
     let types = argument_types(&f)?;
     let name = &f.sig.ident;
     let numbers: Vec<usize> = (0..types.len()).collect();
+    let arguments: Vec<_> = numbers.iter().map(|n| format_ident!("arg{n}")).collect();
+    // Between the entry points and the function, as with `SYSCALL_DEFINE`. The function is a part
+    // of it, so that its result does not go through memory.
+    let common = format_ident!("__do_sys_{name}");
 
     let entry_points = abis().into_iter().map(|abi| {
         let Abi {
@@ -134,11 +138,11 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
                     // change before the arguments have been taken out of them.
                     let regs = unsafe { ::kernel::syscall::Registers::from_raw(regs) };
 
-                    ::kernel::syscall::into_return_value(#name(#(
+                    #common(#(
                         <#types as ::kernel::syscall::Argument>::#decode(
                             regs.#register::<#numbers>()
                         )
-                    ),*))
+                    ),*)
                 }
 
                 #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
@@ -152,7 +156,12 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
     let known = abis().into_iter().map(|abi| abi.cfg);
 
     Ok(quote! {
+        #[inline(always)]
         #f
+
+        fn #common(#(#arguments: #types),*) -> ::kernel::ffi::c_long {
+            ::kernel::syscall::into_return_value(#name(#(#arguments),*))
+        }
 
         #(#entry_points)*
 

@@ -51,7 +51,10 @@ use kernel::{
             RcuPointer, //
         },
     },
-    task::Task,
+    task::{
+        CurrentTask,
+        Task, //
+    },
     uapi, //
 };
 
@@ -104,17 +107,24 @@ pub(crate) fn of(task: &Task) -> &RcuPointer<Lists> {
     unsafe { task.futex_robust_lists() }
 }
 
-/// Gives the current task, whose pointer is `lists`, a table with a first list.
+/// The table of the current task.
+pub(crate) fn of_current(task: &CurrentTask) -> Option<&Lists> {
+    // SAFETY: Only the task itself takes its table away, in `futex_exit_robust_lists()`. It is
+    // somewhere else while it has a reference.
+    unsafe { of(task).load_protected() }
+}
+
+/// Gives the current task, which has none, a table with a first list.
 ///
 /// # Errors
 ///
 /// [`ENOMEM`] where there is no memory. The memory is charged to the task's memory cgroup.
 #[cold]
-pub(crate) fn create(lists: &RcuPointer<Lists>, first: Head) -> Result<Index> {
+pub(crate) fn create(task: &CurrentTask, first: Head) -> Result<Index> {
     let table = RcuBox::new(Lists::new(first), GFP_KERNEL_ACCOUNT)?;
 
     // Only the current task publishes a table, and it had none.
-    lists.publish(table).map_err(|_| EBUSY)?;
+    of(task).publish(table).map_err(|_| EBUSY)?;
     // INVARIANT: 0 is less than `SLOTS`.
     Ok(Index(0))
 }

@@ -7,6 +7,7 @@
 //! `tools/testing/selftests/futex/functional/robust_list2.c`.
 
 use kernel::{
+    futex::DyingOwner,
     kunit::UserMemory,
     prelude::*,
     str::CStr,
@@ -78,7 +79,8 @@ impl Width for Address64 {
 
 fn walk_at<A: Width>(head: UserPtr, task: &CurrentTask) -> Result<End> {
     let mm = task.mm().ok_or(EINVAL)?;
-    Ok(walk(Head::new(head, A::LIST_TYPE)?, task, mm))
+    let owner = DyingOwner::new(task, mm);
+    Ok(walk(Head::new(head, A::LIST_TYPE)?, &owner))
 }
 
 /// What stands for the head in [`List::link`], where entries are counted from 0.

@@ -11,15 +11,11 @@
 
 use kernel::{
     futex::{
-        handle_death,
+        DyingOwner,
         Origin, //
     },
-    mm::MmWithUser,
     prelude::*,
-    task::{
-        cond_resched,
-        CurrentTask, //
-    },
+    task::cond_resched,
     uapi, //
 };
 
@@ -46,20 +42,20 @@ pub(crate) enum End {
     Fault,
 }
 
-/// Handles all futexes of a list of `task`, which exits or execs and leaves `mm`.
+/// Handles all futexes of a list of `owner`.
 ///
 /// As in the C walk, `list_op_pending` comes last, and is not handled where the list ends with a
 /// fault.
-pub(crate) fn walk(head: Head, task: &CurrentTask, mm: &MmWithUser) -> End {
+pub(crate) fn walk(head: Head, owner: &DyingOwner<'_>) -> End {
     let end = match head {
-        Head::Bits32(head) => walk_list(head, task, mm),
-        Head::Bits64(head) => walk_list(head, task, mm),
+        Head::Bits32(head) => walk_list(head, owner),
+        Head::Bits64(head) => walk_list(head, owner),
     };
     // Whatever it was, there is nobody left to tell.
     end.unwrap_or(End::Fault)
 }
 
-fn walk_list<A: Address>(head: A, task: &CurrentTask, mm: &MmWithUser) -> Result<End> {
+fn walk_list<A: Address>(head: A, owner: &DyingOwner<'_>) -> Result<End> {
     if head.is_null() {
         return Ok(End::Empty);
     }
@@ -71,7 +67,7 @@ fn walk_list<A: Address>(head: A, task: &CurrentTask, mm: &MmWithUser) -> Result
 
     let handle = |entry: EntryPtr<A>, origin| {
         let uaddr = entry.address.offset(futex_offset).user_ptr();
-        handle_death(uaddr, task, mm, entry.protocol, origin)
+        owner.release(uaddr, entry.protocol, origin)
     };
 
     let mut lap = Lap::new(head);

@@ -186,6 +186,22 @@ impl<T: Send + Sync> RcuPointer<T> {
         unsafe { raw.as_ref() }.map(|inner| &inner.value)
     }
 
+    /// Returns the value to whoever else would take it away.
+    ///
+    /// # Safety
+    ///
+    /// Nobody calls [`RcuPointer::take`] while the returned reference exists.
+    #[doc(alias = "rcu_dereference_protected")]
+    #[inline]
+    pub unsafe fn load_protected(&self) -> Option<&T> {
+        // ORDERING: Acquire pairs with the release in `publish()`, like the one in `load()`.
+        let raw = self.0.load(Acquire);
+
+        // SAFETY: By the type invariants, the pointer is null or comes from an `RcuBox`, and by the
+        // safety requirements that box stays here.
+        unsafe { raw.as_ref() }.map(|inner| &inner.value)
+    }
+
     /// Makes `value` visible to readers where the pointer is null, and otherwise gives it back.
     #[doc(alias = "rcu_assign_pointer")]
     pub fn publish(&self, value: RcuBox<T>) -> Result<(), RcuBox<T>> {
