@@ -77,7 +77,7 @@ fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long
     let task = current!();
     let lists = table::of_current(task);
 
-    let index = match Request::new(head, index, flags, in_64bit_syscall())? {
+    let index = match Request::new(head, index, flags, in_64bit_syscall)? {
         Request::New(head) => match lists {
             Some(lists) => lists.insert(head)?,
             None => table::create(task, head)?,

@@ -113,8 +113,7 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
     let name = &f.sig.ident;
     let numbers: Vec<usize> = (0..types.len()).collect();
     let arguments: Vec<_> = numbers.iter().map(|n| format_ident!("arg{n}")).collect();
-    // Between the entry points and the function, as with `SYSCALL_DEFINE`. The function is a part
-    // of it, so that its result does not go through memory.
+    // Between the entry points and the function, as with `SYSCALL_DEFINE`.
     let common = format_ident!("__do_sys_{name}");
 
     let entry_points = abis().into_iter().map(|abi| {
@@ -159,6 +158,7 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
         #[inline(always)]
         #f
 
+        #[inline(always)]
         fn #common(#(#arguments: #types),*) -> ::kernel::ffi::c_long {
             ::kernel::syscall::into_return_value(#name(#(#arguments),*))
         }

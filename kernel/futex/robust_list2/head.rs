@@ -2,6 +2,8 @@
 
 //! The head of a registered list: where it is, and how wide its pointers are.
 
+use core::num::NonZero;
+
 use kernel::{
     num::casts,
     prelude::*,
@@ -43,97 +45,11 @@ impl From<Type> for c_long {
     }
 }
 
-/// A registered list. A null address is an empty list.
+/// A registered list: where its head is, and how wide its pointers are. A null address is an empty
+/// list.
 ///
-/// # Invariants
-///
-/// The address is a multiple of the size of the list's pointers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Head {
-    /// A 32-bit list, which lies wholly below 4 GiB.
-    Bits32(Address32),
-    /// A 64-bit list.
-    Bits64(Address64),
-}
-
-impl Head {
-    /// Checks what a program says about a list.
-    ///
-    /// Nothing is read from the address, which may not even be one of user memory: the walk finds
-    /// that out.
-    ///
-    /// # Errors
-    ///
-    /// [`EINVAL`] where the address is not aligned, or does not leave room for a 32-bit head below
-    /// 4 GiB.
-    pub(crate) fn new(address: UserPtr, list_type: Type) -> Result<Self> {
-        let address = address.as_const_ptr().addr();
-        // INVARIANT: An address that is not aligned has been refused.
-        match list_type {
-            Type::Bits32 => {
-                // The last address behind which there is room for a head.
-                const LAST: u32 = u32::MAX
-                    - casts::usize_into_u32::<{ size_of::<uapi::robust_list_head32>() - 1 }>();
-
-                match u32::try_from(address) {
-                    Ok(below) if below <= LAST && address % Address32::ALIGN == 0 => {
-                        Ok(Self::Bits32(Address32::new(below)))
-                    }
-                    _ => Err(EINVAL),
-                }
-            }
-            Type::Bits64 => {
-                if address % Address64::ALIGN != 0 {
-                    return Err(EINVAL);
-                }
-                Ok(Self::Bits64(Address64::new(address)))
-            }
-        }
-    }
-
-    /// The width of the list's pointers.
-    pub(crate) fn list_type(self) -> Type {
-        match self {
-            Self::Bits32(_) => Type::Bits32,
-            Self::Bits64(_) => Type::Bits64,
-        }
-    }
-
-    /// The head's address, 0 for an empty list.
-    pub(crate) fn address(self) -> u64 {
-        casts::usize_as_u64(self.user_addr())
-    }
-
-    /// Where `list_op_pending` is, if the list is not empty.
-    pub(crate) fn list_op_pending(self) -> Option<UserPtr> {
-        let offset = match self {
-            Self::Bits32(_) => Address32::LIST_OP_PENDING,
-            Self::Bits64(_) => Address64::LIST_OP_PENDING,
-        };
-        let head = self.user_addr();
-        (head != 0).then(|| UserPtr::from_addr(head).wrapping_byte_add(offset))
-    }
-
-    /// An empty list of the same type.
-    pub(crate) fn emptied(self) -> Self {
-        // INVARIANT: 0 is a multiple of everything.
-        match self {
-            Self::Bits32(_) => Self::Bits32(Address32::new(0)),
-            Self::Bits64(_) => Self::Bits64(Address64::new(0)),
-        }
-    }
-
-    fn user_addr(self) -> usize {
-        match self {
-            Self::Bits32(address) => casts::u32_as_usize(address.get()),
-            Self::Bits64(address) => address.get(),
-        }
-    }
-}
-
-/// A slot of the table in one word: a [`Head`], or nothing.
-///
-/// One load or store moves it, so who reads a slot sees a head and the type that belongs to it.
+/// This is one word, and so is the slot of the table for an `Option<Head>`: one load or store moves
+/// it, and who reads a slot sees an address and the type that belongs to it.
 ///
 /// ```text
 ///     63                                          2      1      0
@@ -147,53 +63,113 @@ impl Head {
 ///
 /// # Invariants
 ///
-/// The word is 0, or `USED` is set and the rest comes from a [`Head`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slot(usize);
+/// `USED` is set. The address is a multiple of the size of the list's pointers, and a 32-bit list's
+/// head lies wholly below 4 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head(NonZero<usize>);
 
-impl Slot {
-    const USED: usize = 1 << 0;
-    const BITS64: usize = 1 << 1;
-    const ADDRESS: usize = !(Self::USED | Self::BITS64);
-
-    /// No list is registered.
-    pub(crate) const FREE: Self = Self(0);
-
-    /// The word in memory.
-    pub(crate) const fn into_raw(self) -> usize {
-        self.0
-    }
-
-    /// Takes the word from memory where [`Slot::into_raw`] has put it.
-    pub(crate) const fn from_raw(raw: usize) -> Self {
-        // INVARIANT: All slots in memory are written from a `Slot`.
-        Self(raw)
-    }
-
-    /// The list that is registered here.
-    pub(crate) fn head(self) -> Option<Head> {
-        let address = self.0 & Self::ADDRESS;
-
-        if self.0 & Self::USED == 0 {
-            return None;
-        }
-        if self.0 & Self::BITS64 != 0 {
-            return Some(Head::Bits64(Address64::new(address)));
-        }
-        // INVARIANT: The address was that of a `Head::Bits32`, so it is below 4 GiB.
-        u32::try_from(address)
-            .ok()
-            .map(|address| Head::Bits32(Address32::new(address)))
-    }
+/// The address of a head, as the pointers of its list are.
+pub(crate) enum HeadAddress {
+    /// Of a 32-bit list.
+    Bits32(Address32),
+    /// Of a 64-bit list.
+    Bits64(Address64),
 }
 
-impl From<Head> for Slot {
-    fn from(head: Head) -> Self {
-        let bits = match head {
-            Head::Bits32(_) => Self::USED,
-            Head::Bits64(_) => Self::USED | Self::BITS64,
+impl Head {
+    const USED: NonZero<usize> = NonZero::<usize>::MIN;
+    const BITS64: usize = 1 << 1;
+    const ADDRESS: usize = !(Self::USED.get() | Self::BITS64);
+
+    /// Checks what a program says about a list.
+    ///
+    /// Nothing is read from the address, which may not even be one of user memory: the walk finds
+    /// that out.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] where the address is not aligned, or does not leave room for a 32-bit head below
+    /// 4 GiB.
+    #[inline(always)]
+    pub(crate) fn new(address: UserPtr, list_type: Type) -> Result<Self> {
+        // The last address behind which there is room for the head of a 32-bit list.
+        const LAST: u32 =
+            u32::MAX - casts::usize_into_u32::<{ size_of::<uapi::robust_list_head32>() - 1 }>();
+
+        let address = address.as_const_ptr().addr();
+        let fits = match list_type {
+            Type::Bits32 => {
+                address % Address32::ALIGN == 0 && address <= casts::u32_as_usize(LAST)
+            }
+            Type::Bits64 => address % Address64::ALIGN == 0,
         };
-        // INVARIANT: The address leaves the bits clear: it is a multiple of 4.
-        Self(head.user_addr() | bits)
+
+        if !fits {
+            return Err(EINVAL);
+        }
+        // INVARIANT: This is what has been checked.
+        Ok(Self(Self::bits(list_type) | address))
+    }
+
+    /// The list that has its `list_op_pending` at this address, if there can be one.
+    pub(crate) fn with_pending(pending: UserPtr, list_type: Type) -> Option<Self> {
+        let offset = match list_type {
+            Type::Bits32 => Address32::LIST_OP_PENDING,
+            Type::Bits64 => Address64::LIST_OP_PENDING,
+        };
+        let address = pending.as_const_ptr().addr().checked_sub(offset)?;
+        Self::new(UserPtr::from_addr(address), list_type).ok()
+    }
+
+    /// The word of an empty list.
+    const fn bits(list_type: Type) -> NonZero<usize> {
+        match list_type {
+            Type::Bits32 => Self::USED,
+            Type::Bits64 => Self::USED.saturating_add(Self::BITS64),
+        }
+    }
+
+    /// The word in memory that stands for a list, or for none.
+    pub(crate) fn into_slot(head: Option<Self>) -> usize {
+        head.map_or(0, |head| head.0.get())
+    }
+
+    /// Takes a list out of the word in memory where [`Head::into_slot`] has put it.
+    pub(crate) fn from_slot(word: usize) -> Option<Self> {
+        // INVARIANT: All words are made by `into_slot()`.
+        NonZero::new(word).map(Self)
+    }
+
+    /// The width of the list's pointers.
+    pub(crate) fn list_type(self) -> Type {
+        if self.0.get() & Self::BITS64 == 0 {
+            Type::Bits32
+        } else {
+            Type::Bits64
+        }
+    }
+
+    fn user_addr(self) -> usize {
+        self.0.get() & Self::ADDRESS
+    }
+
+    /// The head's address, 0 for an empty list.
+    pub(crate) fn address(self) -> u64 {
+        casts::usize_as_u64(self.user_addr())
+    }
+
+    /// The head's address as the walk needs it.
+    pub(crate) fn typed_address(self) -> HeadAddress {
+        match self.list_type() {
+            // CAST: By the type invariants, the address is below 4 GiB.
+            Type::Bits32 => HeadAddress::Bits32(Address32::new(self.user_addr() as u32)),
+            Type::Bits64 => HeadAddress::Bits64(Address64::new(self.user_addr())),
+        }
+    }
+
+    /// An empty list of the same type.
+    pub(crate) fn emptied(self) -> Self {
+        // INVARIANT: 0 is a multiple of everything, and below 4 GiB.
+        Self(Self::bits(self.list_type()))
     }
 }

@@ -73,11 +73,6 @@ macro_rules! impl_address {
             pub(crate) const fn new(address: $word) -> Self {
                 Self(address)
             }
-
-            /// The address as a number.
-            pub(crate) const fn get(self) -> $word {
-                self.0
-            }
         }
 
         impl Address for $name {

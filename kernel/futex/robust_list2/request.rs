@@ -29,7 +29,8 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// Checks the arguments. `is_64bit` is whether the calling program has 64-bit pointers.
+    /// Checks the arguments. `is_64bit` says whether the calling program has 64-bit pointers, which
+    /// is asked for 64-bit lists only.
     ///
     /// # Errors
     ///
@@ -41,37 +42,35 @@ impl Request {
     ///   12 bytes for a 32-bit list,
     /// - `ROBUST_LIST_64BIT` where the program has 32-bit pointers,
     /// - a `head` or an `index` that the operation in `flags` does not take.
-    pub(crate) fn new(head: UserPtr, index: c_int, flags: c_uint, is_64bit: bool) -> Result<Self> {
-        const OPERATIONS: c_uint = uapi::ROBUST_LIST_UNREGISTER | uapi::ROBUST_LIST_QUERY_MAX;
-
+    #[inline(always)]
+    pub(crate) fn new(
+        head: UserPtr,
+        index: c_int,
+        flags: c_uint,
+        is_64bit: impl FnOnce() -> bool,
+    ) -> Result<Self> {
         let is_new = index == uapi::ROBUST_LIST_NEW;
         let is_null = head.as_const_ptr().is_null();
+        let list_type = Type::from_flags(flags);
 
-        if flags & !(OPERATIONS | uapi::ROBUST_LIST_TYPE_MASK) != 0 {
-            return Err(EINVAL);
-        }
-        match flags & OPERATIONS {
+        match flags & !uapi::ROBUST_LIST_TYPE_MASK {
             0 => {
-                let list_type = Type::from_flags(flags);
-                if list_type == Type::Bits64 && !is_64bit {
-                    return Err(EINVAL);
-                }
                 let list = Head::new(head, list_type)?;
 
-                if !is_new {
-                    Ok(Self::Set(Index::new(index)?, list))
-                } else if !is_null {
-                    Ok(Self::New(list))
-                } else {
-                    Err(EINVAL)
+                if list_type == Type::Bits64 && !is_64bit() {
+                    return Err(EINVAL);
+                }
+                match Index::new(index) {
+                    Ok(index) => Ok(Self::Set(index, list)),
+                    Err(_) if is_new && !is_null => Ok(Self::New(list)),
+                    Err(error) => Err(error),
                 }
             }
             uapi::ROBUST_LIST_UNREGISTER if is_null => Ok(Self::Unregister(Index::new(index)?)),
-            uapi::ROBUST_LIST_QUERY_MAX
-                if is_null && is_new && Type::from_flags(flags) == Type::Bits32 =>
-            {
+            uapi::ROBUST_LIST_QUERY_MAX if is_null && is_new && list_type == Type::Bits32 => {
                 Ok(Self::QueryMax)
             }
+            // An unknown flag, two operations, or what the operation does not take.
             _ => Err(EINVAL),
         }
     }

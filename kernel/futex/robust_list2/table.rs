@@ -60,7 +60,6 @@ use kernel::{
 
 use crate::head::{
     Head,
-    Slot,
     Type, //
 };
 
@@ -137,39 +136,33 @@ impl Lists {
     pub(crate) fn new(first: Head) -> impl Init<Self> {
         init!(Self {
             slots <- pin_init::init_array_from_fn(move |n| {
-                let slot = if n == 0 { Slot::from(first) } else { Slot::FREE };
-                Atomic::new(slot.into_raw())
+                Atomic::new(Head::into_slot((n == 0).then_some(first)))
             }),
         })
     }
 
-    fn slot(&self, index: Index) -> Slot {
-        match self.slots.get(usize::from(index.0)) {
-            // ORDERING: Relaxed, see the module's documentation on set and unregister.
-            Some(slot) => Slot::from_raw(slot.load(Relaxed)),
-            None => Slot::FREE,
-        }
+    /// Returns the list at `index`.
+    #[inline]
+    pub(crate) fn get(&self, index: Index) -> Option<Head> {
+        let slot = self.slots.get(usize::from(index.0))?;
+        // ORDERING: Relaxed, see the module's documentation on set and unregister.
+        Head::from_slot(slot.load(Relaxed))
     }
 
-    fn store(&self, index: Index, new: Slot) {
+    #[inline]
+    fn store(&self, index: Index, new: Option<Head>) {
         if let Some(slot) = self.slots.get(usize::from(index.0)) {
             // ORDERING: Relaxed, see the module's documentation on set and unregister.
-            slot.store(new.into_raw(), Relaxed);
+            slot.store(Head::into_slot(new), Relaxed);
         }
     }
 
     /// Stores `new` where a list is registered, and fails with [`ENOENT`] where none is.
-    fn replace(&self, index: Index, new: Slot) -> Result {
-        if self.slot(index) == Slot::FREE {
-            return Err(ENOENT);
-        }
+    #[inline]
+    fn replace(&self, index: Index, new: Option<Head>) -> Result {
+        self.get(index).ok_or(ENOENT)?;
         self.store(index, new);
         Ok(())
-    }
-
-    /// Returns the list at `index`.
-    pub(crate) fn get(&self, index: Index) -> Option<Head> {
-        self.slot(index).head()
     }
 
     /// Registers a list in the lowest free slot.
@@ -177,14 +170,15 @@ impl Lists {
     /// # Errors
     ///
     /// [`ENOSPC`] where no slot is free.
+    #[inline(never)]
     pub(crate) fn insert(&self, head: Head) -> Result<Index> {
         let index = (0..SLOTS)
             // INVARIANT: The range ends at `SLOTS`.
             .map(Index)
-            .find(|&index| self.slot(index) == Slot::FREE)
+            .find(|&index| self.get(index).is_none())
             .ok_or(ENOSPC)?;
 
-        self.store(index, head.into());
+        self.store(index, Some(head));
         Ok(index)
     }
 
@@ -194,7 +188,7 @@ impl Lists {
     ///
     /// [`ENOENT`] where there is none.
     pub(crate) fn set(&self, index: Index, head: Head) -> Result {
-        self.replace(index, head.into())
+        self.replace(index, Some(head))
     }
 
     /// Frees the slot at `index`.
@@ -203,21 +197,18 @@ impl Lists {
     ///
     /// [`ENOENT`] where it is free.
     pub(crate) fn remove(&self, index: Index) -> Result {
-        self.replace(index, Slot::FREE)
+        self.replace(index, None)
     }
 
-    /// Empties the lists of type `list_type` that have their `list_op_pending` at `pop`.
-    pub(crate) fn clear_pending(&self, pop: UserPtr, list_type: Type) {
+    /// Empties the lists of type `list_type` that have their `list_op_pending` at this address.
+    #[cold]
+    pub(crate) fn clear_pending(&self, pending: UserPtr, list_type: Type) {
+        let Some(head) = Head::with_pending(pending, list_type) else {
+            return;
+        };
         for slot in &self.slots {
-            let Some(head) = Slot::from_raw(slot.load(Relaxed)).head() else {
-                continue;
-            };
-            let same_place = head
-                .list_op_pending()
-                .is_some_and(|pending| pending.as_const_ptr() == pop.as_const_ptr());
-
-            if same_place && head.list_type() == list_type {
-                slot.store(Slot::from(head.emptied()).into_raw(), Relaxed);
+            if Head::from_slot(slot.load(Relaxed)) == Some(head) {
+                slot.store(Head::into_slot(Some(head.emptied())), Relaxed);
             }
         }
     }
@@ -226,6 +217,6 @@ impl Lists {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Head> + '_ {
         self.slots
             .iter()
-            .filter_map(|slot| Slot::from_raw(slot.load(Relaxed)).head())
+            .filter_map(|slot| Head::from_slot(slot.load(Relaxed)))
     }
 }

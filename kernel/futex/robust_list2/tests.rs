@@ -18,7 +18,6 @@ use kernel::{
 use crate::{
     head::{
         Head,
-        Slot,
         Type, //
     },
     pointer::{
@@ -308,7 +307,7 @@ macro_rules! for_both_widths {
 
 /// What [`Request::new`] makes of its arguments.
 fn request(head: usize, index: c_int, flags: c_uint, is_64bit: bool) -> Result<Request> {
-    Request::new(UserPtr::from_addr(head), index, flags, is_64bit)
+    Request::new(UserPtr::from_addr(head), index, flags, || is_64bit)
 }
 
 #[kunit_tests(robust_list2)]
@@ -393,19 +392,21 @@ mod suite {
     fn slot_keeps_head() -> Result {
         for addr in [0, 4, 0x1004, 0xffff_fff4] {
             let head = Head::new(UserPtr::from_addr(addr), Type::Bits32)?;
-            let slot = Slot::from_raw(Slot::from(head).into_raw());
-            assert!(slot != Slot::FREE);
-            assert!(slot.head() == Some(head));
+            assert!(head.list_type() == Type::Bits32);
+            let slot = Head::into_slot(Some(head));
+            assert!(slot != Head::into_slot(None));
+            assert!(Head::from_slot(slot) == Some(head));
             assert!(head.address() == addr as u64);
         }
         for addr in [0, 8, 0x1008, 0xffff_fff8, 0x1_0000_0000, usize::MAX - 7] {
             let head = Head::new(UserPtr::from_addr(addr), Type::Bits64)?;
-            let slot = Slot::from_raw(Slot::from(head).into_raw());
-            assert!(slot != Slot::FREE);
-            assert!(slot.head() == Some(head));
+            assert!(head.list_type() == Type::Bits64);
+            let slot = Head::into_slot(Some(head));
+            assert!(slot != Head::into_slot(None));
+            assert!(Head::from_slot(slot) == Some(head));
             assert!(head.address() == addr as u64);
         }
-        assert!(Slot::FREE.head().is_none());
+        assert!(Head::from_slot(Head::into_slot(None)).is_none());
         Ok(())
     }
 
@@ -464,7 +465,7 @@ mod suite {
             lists.clear_pending(UserPtr::from_addr(pop), Type::Bits32);
         }
         // Not of this width.
-        lists.clear_pending(UserPtr::from_addr(0x208), Type::Bits64);
+        lists.clear_pending(UserPtr::from_addr(0x210), Type::Bits64);
         assert!(lists.iter().eq([head(0x100)?, head(0x200)?, head(0)?]));
 
         lists.clear_pending(UserPtr::from_addr(0x208), Type::Bits32);

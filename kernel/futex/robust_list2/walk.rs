@@ -20,7 +20,10 @@ use kernel::{
 };
 
 use crate::{
-    head::Head,
+    head::{
+        Head,
+        HeadAddress, //
+    },
     pointer::{
         Address,
         EntryPtr, //
@@ -47,9 +50,9 @@ pub(crate) enum End {
 /// As in the C walk, `list_op_pending` comes last, and is not handled where the list ends with a
 /// fault.
 pub(crate) fn walk(head: Head, owner: &DyingOwner<'_>) -> End {
-    let end = match head {
-        Head::Bits32(head) => walk_list(head, owner),
-        Head::Bits64(head) => walk_list(head, owner),
+    let end = match head.typed_address() {
+        HeadAddress::Bits32(head) => walk_list(head, owner),
+        HeadAddress::Bits64(head) => walk_list(head, owner),
     };
     // Whatever it was, there is nobody left to tell.
     end.unwrap_or(End::Fault)
