@@ -5,15 +5,15 @@
 
 ARCH ?= x86_64
 CONFIG ?= default
-OUT ?= series
 ARCHES := x86_64 arm64
 
 # What the scripts take from the environment.
-export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF
+export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF OUT
 
 H := harness
 
-.PHONY: help run test exec shell kernel check matrix series bisect-check port
+.PHONY: help run test exec shell kernel check bench matrix series
+.PHONY: bisect-check port
 .PHONY: print-base-source clean distclean
 .DEFAULT_GOAL := help
 
@@ -38,11 +38,14 @@ kernel:
 check:
 	@$(H)/check
 
+bench:
+	@$(H)/bench
+
 matrix:
 	@$(H)/matrix all
 
 series:
-	@$(H)/series "$(OUT)"
+	@$(H)/series "$(or $(OUT),series)"
 
 bisect-check:
 	@$(H)/bisect-check

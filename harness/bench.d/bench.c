@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the system calls and the walks at exit cost, in nanoseconds of the guest's
+ * clock. With ICOUNT=1 a nanosecond is an instruction.
+ *
+ * Prints "name run value" lines, for a number of runs. What has to do with
+ * set_robust_list2() is left out where the kernel does not have it.
+ */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RUNS		3
+#define TRIES		9
+#define MAX_ENTRIES	1000000
+#define CALLS		20000
+#define FORKS		500
+#define NEW_TASKS	200
+#define CHILDREN	1000
+#define NATIVE_TYPE	(sizeof(long) == 8 ? ROBUST_LIST_64BIT : ROBUST_LIST_32BIT)
+
+/* Stands for the list of set_robust_list() where a type is asked for. */
+#define LEGACY		(-1)
+
+/* An entry of either width, and its futex word. */
+struct lock {
+	union {
+		uint64_t	next64;
+		uint32_t	next32;
+	};
+	uint32_t	futex;
+	uint32_t	unused;
+};
+
+union head {
+	struct {
+		uint64_t	next;
+		int64_t		futex_offset;
+		uint64_t	list_op_pending;
+	} h64;
+	struct robust_list_head32 h32;
+};
+
+/* A thread that registers lists and exits, and when it did. */
+struct task {
+	int		type;
+	unsigned int	lists;
+	unsigned int	entries;	/* of each list */
+	bool		owned;
+	uint64_t	begin;
+};
+
+static struct lock *locks;
+static union head *heads;
+
+static uint64_t now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static void die(const char *what)
+{
+	fprintf(stderr, "bench: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static long set2(void *head, int index, unsigned int flags)
+{
+	return syscall(__NR_set_robust_list2, head, index, flags);
+}
+
+static void report(const char *name, int run, double value)
+{
+	printf("%s %d %.2f\n", name, run, value);
+}
+
+static void make_list(bool wide, union head *head, struct lock *lock, unsigned int n, uint32_t word)
+{
+	long offset = offsetof(struct lock, futex);
+
+	for (unsigned int i = 0; i < n; i++) {
+		uintptr_t next = (uintptr_t)(i + 1 < n ? (void *)&lock[i + 1] : (void *)head);
+
+		if (wide)
+			lock[i].next64 = next;
+		else
+			lock[i].next32 = next;
+		lock[i].futex = word;
+	}
+	memset(head, 0, sizeof(*head));
+	if (wide) {
+		head->h64.next = (uintptr_t)(n ? (void *)lock : (void *)head);
+		head->h64.futex_offset = offset;
+	} else {
+		head->h32.list.next = (uintptr_t)(n ? (void *)lock : (void *)head);
+		head->h32.futex_offset = offset;
+	}
+}
+
+static size_t head_size(void)
+{
+	return sizeof(struct robust_list_head);
+}
+
+/* The last thing is a bare exit: what the C library does before is not of interest. */
+static void *exit_with_lists(void *arg)
+{
+	struct task *task = arg;
+	uint32_t tid = syscall(SYS_gettid);
+	bool wide = (task->type == LEGACY ? (int)NATIVE_TYPE : task->type) == ROBUST_LIST_64BIT;
+
+	for (unsigned int i = 0; i < task->lists; i++) {
+		make_list(wide, &heads[i], &locks[i * task->entries], task->entries,
+			  task->owned ? tid : tid + 1);
+		if (task->type == LEGACY) {
+			if (syscall(SYS_set_robust_list, &heads[i], head_size()))
+				die("set_robust_list");
+		} else if (set2(&heads[i], ROBUST_LIST_NEW, task->type) != (int)i) {
+			die("set_robust_list2");
+		}
+	}
+	/* The C library has registered a list of its own, which is empty. */
+	if (task->type != LEGACY || !task->lists)
+		syscall(SYS_set_robust_list, NULL, head_size());
+	task->begin = now();
+	syscall(SYS_exit, 0);
+	return NULL;
+}
+
+/* From the exit of a thread until the one that waits for it goes on. */
+static double time_exit(int type, unsigned int lists, unsigned int entries, bool owned)
+{
+	struct task task = { type, lists, entries, owned, 0 };
+	uint32_t died = 0;
+	pthread_t thread;
+	uint64_t end;
+
+	if (pthread_create(&thread, NULL, exit_with_lists, &task))
+		die("pthread_create");
+	pthread_join(thread, NULL);
+	end = now();
+
+	for (unsigned int i = 0; i < lists * entries; i++)
+		died += locks[i].futex == FUTEX_OWNER_DIED;
+	if (died != (owned ? lists * entries : 0)) {
+		fprintf(stderr, "bench: %u of %u locks handled\n", died, lists * entries);
+		exit(1);
+	}
+	return end - task.begin;
+}
+
+/* The shortest of a few: the others have been interrupted. */
+static double time_exits(int type, unsigned int lists, unsigned int entries, bool owned)
+{
+	double best = time_exit(type, lists, entries, owned);
+
+	if (lists * entries <= 10000) {
+		for (int i = 1; i < TRIES; i++) {
+			double time = time_exit(type, lists, entries, owned);
+
+			if (time < best)
+				best = time;
+		}
+	}
+	return best;
+}
+
+/* Instructions per entry: how much longer the exit takes than one with empty lists. */
+static void measure_walk(const char *name, int type, unsigned int lists, unsigned int entries,
+			 bool owned)
+{
+	for (int run = 0; run < RUNS; run++) {
+		double empty = time_exits(type, lists, 0, owned);
+		double full = time_exits(type, lists, entries, owned);
+
+		report(name, run, (full - empty) / (lists * entries));
+	}
+}
+
+static void measure_walks(bool new)
+{
+	measure_walk("walk_legacy_owned", LEGACY, 1, 2000, true);
+	measure_walk("walk_legacy_other", LEGACY, 1, 2000, false);
+	if (!new)
+		return;
+	if (NATIVE_TYPE == ROBUST_LIST_64BIT) {
+		measure_walk("walk_64_owned", ROBUST_LIST_64BIT, 1, 2000, true);
+		measure_walk("walk_64_other", ROBUST_LIST_64BIT, 1, 2000, false);
+		measure_walk("walk_64_owned_1000", ROBUST_LIST_64BIT, 1, 1000, true);
+		measure_walk("walk_64_owned_1000000", ROBUST_LIST_64BIT, 1, MAX_ENTRIES, true);
+		measure_walk("walk_64_owned_10x200", ROBUST_LIST_64BIT, 10, 200, true);
+	}
+	measure_walk("walk_32_owned", ROBUST_LIST_32BIT, 1, 2000, true);
+	measure_walk("walk_32_other", ROBUST_LIST_32BIT, 1, 2000, false);
+	measure_walk("walk_32_owned_1000", ROBUST_LIST_32BIT, 1, 1000, true);
+	measure_walk("walk_32_owned_1000000", ROBUST_LIST_32BIT, 1, MAX_ENTRIES, true);
+	measure_walk("walk_32_owned_10x200", ROBUST_LIST_32BIT, 10, 200, true);
+}
+
+/* The cost of a call, from many of them. */
+#define measure_call(name, call)						\
+	do {									\
+		for (int run_ = 0; run_ < RUNS; run_++) {			\
+			uint64_t begin_ = now();				\
+										\
+			for (int i_ = 0; i_ < CALLS; i_++) {			\
+				if ((call) < 0)					\
+					die(name);				\
+			}							\
+			report(name, run_, (double)(now() - begin_) / CALLS);	\
+		}								\
+	} while (0)
+
+static void *sleep_on(void *arg)
+{
+	atomic_uint *tid = arg;
+
+	if (set2(heads, ROBUST_LIST_NEW, NATIVE_TYPE) && errno != ENOSYS)
+		die("set_robust_list2");
+	*tid = syscall(SYS_gettid);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static void measure_calls(bool new)
+{
+	struct robust_list_head *legacy;
+	atomic_uint other = 0;
+	pthread_t thread;
+	uint64_t head;
+	size_t size;
+
+	if (pthread_create(&thread, NULL, sleep_on, &other))
+		die("pthread_create");
+	while (!other)
+		sched_yield();
+
+	measure_call("call_getppid", syscall(SYS_getppid));
+	measure_call("set_legacy", syscall(SYS_set_robust_list, heads, head_size()));
+	measure_call("get_legacy_self", syscall(SYS_get_robust_list, 0, &legacy, &size));
+	measure_call("get_legacy_other", syscall(SYS_get_robust_list, other, &legacy, &size));
+	if (!new)
+		return;
+	if (set2(heads, ROBUST_LIST_NEW, NATIVE_TYPE))
+		die("set_robust_list2");
+	measure_call("set_2", set2(heads, 0, NATIVE_TYPE));
+	measure_call("get_2_self", syscall(__NR_get_robust_list2, 0, &head, 0, 0));
+	measure_call("get_2_other", syscall(__NR_get_robust_list2, other, &head, 0, 0));
+}
+
+struct first {
+	uint64_t	first;
+	uint64_t	again;
+	uint64_t	clock;
+};
+
+static void *register_first(void *arg)
+{
+	struct first *times = arg;
+	uint64_t t[4];
+	long index;
+
+	t[0] = now();
+	index = set2(heads, ROBUST_LIST_NEW, NATIVE_TYPE);
+	t[1] = now();
+	index |= set2(heads, 0, NATIVE_TYPE);
+	t[2] = now();
+	t[3] = now();
+	if (index)
+		die("set_robust_list2");
+	times->first += t[1] - t[0];
+	times->again += t[2] - t[1];
+	times->clock += t[3] - t[2];
+	return NULL;
+}
+
+static void measure_first(void)
+{
+	for (int run = 0; run < RUNS; run++) {
+		struct first times = { 0 };
+
+		for (int i = 0; i < NEW_TASKS; i++) {
+			pthread_t thread;
+
+			if (pthread_create(&thread, NULL, register_first, &times))
+				die("pthread_create");
+			pthread_join(thread, NULL);
+		}
+		report("first_registration", run, (double)(times.first - times.clock) / NEW_TASKS);
+		report("second_registration", run, (double)(times.again - times.clock) / NEW_TASKS);
+	}
+}
+
+/* A task that uses nothing of all this. */
+static void measure_forks(void)
+{
+	for (int run = 0; run < RUNS; run++) {
+		uint64_t begin = now();
+
+		for (int i = 0; i < FORKS; i++) {
+			pid_t pid = fork();
+
+			if (pid < 0)
+				die("fork");
+			if (!pid)
+				_exit(0);
+			waitpid(pid, NULL, 0);
+		}
+		report("fork_exit", run, (double)(now() - begin) / FORKS);
+	}
+}
+
+/* Bytes of a slab cache's objects, as the kernel shows them. */
+static void report_slab(const char *cache)
+{
+	char path[128];
+	int size;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/slab/%s/object_size", cache);
+	f = fopen(path, "r");
+	if (!f || fscanf(f, "%d", &size) != 1)
+		die(path);
+	fclose(f);
+	printf("size_%s 0 %d\n", cache, size);
+}
+
+/* What a table costs, from many that live at the same time, as the memory cgroup has it. */
+static long slab_bytes(void)
+{
+	static char text[65536];
+	char *at;
+	FILE *f = fopen("/sys/fs/cgroup/bench/memory.stat", "r");
+
+	if (!f)
+		die("memory.stat");
+	text[fread(text, 1, sizeof(text) - 1, f)] = 0;
+	fclose(f);
+	at = strstr(text, "\nslab_unreclaimable ");
+	if (!at)
+		die("slab_unreclaimable");
+	return atol(at + strlen("\nslab_unreclaimable "));
+}
+
+static void write_file(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	if (!f || fputs(text, f) < 0 || fclose(f))
+		die(path);
+}
+
+/* Children that have registered a list or not, and wait. */
+static long bytes_of_children(bool with_list)
+{
+	static pid_t child[CHILDREN];
+	int ready[2];
+	long before, bytes;
+	char c;
+
+	if (pipe(ready))
+		die("pipe");
+	/* What has been freed before is gone after a grace period. */
+	sleep(5);
+	before = slab_bytes();
+	for (int i = 0; i < CHILDREN; i++) {
+		child[i] = fork();
+		if (child[i] < 0)
+			die("fork");
+		if (!child[i]) {
+			if (with_list && set2(heads, ROBUST_LIST_NEW, NATIVE_TYPE))
+				_exit(1);
+			if (write(ready[1], "", 1) != 1)
+				_exit(1);
+			for (;;)
+				pause();
+		}
+	}
+	for (int i = 0; i < CHILDREN; i++)
+		if (read(ready[0], &c, 1) != 1)
+			die("read");
+	bytes = slab_bytes() - before;
+	for (int i = 0; i < CHILDREN; i++) {
+		kill(child[i], SIGKILL);
+		waitpid(child[i], NULL, 0);
+	}
+	close(ready[0]);
+	close(ready[1]);
+	return bytes;
+}
+
+static void measure_memory(void)
+{
+	long without, with;
+
+	write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	if (mkdir("/sys/fs/cgroup/bench", 0755))
+		die("mkdir");
+	write_file("/sys/fs/cgroup/bench/cgroup.procs", "0");
+	bytes_of_children(false);
+	without = bytes_of_children(false);
+	with = bytes_of_children(true);
+	printf("table_bytes 0 %.0f\n", (double)(with - without) / CHILDREN);
+}
+
+/* Instructions per entry against the length of the list. */
+static void draw_curves(void)
+{
+	static const unsigned int lengths[] = {
+		1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000, MAX_ENTRIES
+	};
+	char name[64];
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		if (lengths[i] <= 2000) {
+			snprintf(name, sizeof(name), "curve_legacy_%u", lengths[i]);
+			measure_walk(name, LEGACY, 1, lengths[i], true);
+		}
+		if (NATIVE_TYPE == ROBUST_LIST_64BIT) {
+			snprintf(name, sizeof(name), "curve_64_%u", lengths[i]);
+			measure_walk(name, ROBUST_LIST_64BIT, 1, lengths[i], true);
+		}
+		snprintf(name, sizeof(name), "curve_32_%u", lengths[i]);
+		measure_walk(name, ROBUST_LIST_32BIT, 1, lengths[i], true);
+	}
+}
+
+static void measure_idle(void)
+{
+	measure_forks();
+	report_slab("task_struct");
+}
+
+int main(int argc, char *argv[])
+{
+	const char *what = argc > 1 ? argv[1] : "";
+	bool new = set2(NULL, ROBUST_LIST_NEW, ROBUST_LIST_QUERY_MAX) > 0;
+
+	if (!strcmp(what, "forks")) {
+		measure_idle();
+		return 0;
+	}
+
+	/* 32-bit lists need addresses below 4 GiB. */
+	locks = mmap((void *)0x20000000, (MAX_ENTRIES + 1) * sizeof(*locks), PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
+	heads = mmap((void *)0x1f000000, 4096, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
+	if (locks == MAP_FAILED || heads == MAP_FAILED)
+		die("mmap");
+
+	if (!strcmp(what, "curves")) {
+		draw_curves();
+		return 0;
+	}
+	measure_walks(new);
+	measure_calls(new);
+	if (new)
+		measure_first();
+	/* A fork would look at all of it. */
+	munmap(locks, (MAX_ENTRIES + 1) * sizeof(*locks));
+	if (new)
+		measure_memory();
+	measure_idle();
+	return 0;
+}
