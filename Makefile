@@ -12,9 +12,8 @@ export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF OUT
 
 H := harness
 
-.PHONY: help run test exec shell kernel check bench matrix series
-.PHONY: bisect-check port
-.PHONY: print-base-source clean distclean
+.PHONY: help run test exec shell kernel check bench fuzz adversity userland matrix
+.PHONY: series bisect-check port print-base-source clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -40,6 +39,15 @@ check:
 
 bench:
 	@$(H)/bench
+
+fuzz:
+	@$(H)/fuzz long "$(CONFIG)"
+
+adversity:
+	@$(H)/adversity "$(CONFIG)"
+
+userland:
+	@$(H)/userland
 
 matrix:
 	@$(H)/matrix all

@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Plays an emulator of 32-bit programs, and a guest whose threads die with a lock
+ * held while another one waits for it.
+ *
+ * The guest has the memory layout, the system call numbers and the robust list of
+ * an i386 program. It is written in C: what an emulator translates makes no
+ * difference to robust lists. How the emulator handles them is in
+ * guest-robust-list.c.
+ *
+ * Exits with 0 if all locks were recovered, with 2 if those were that can be on a
+ * kernel that has no set_robust_list2(), and otherwise with 1.
+ */
+
+#define _GNU_SOURCE
+#include <assert.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "guest-robust-list.h"
+
+static_assert(sizeof(void *) == 8, "the emulator is a 64-bit program");
+
+enum { EXIT_NO_SYSCALL = 2 };
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(EXIT_FAILURE);
+}
+
+/* ---- The emulator ---- */
+
+/* Where the guest's memory is: below 4 GiB, at the same address for the guest. */
+#define GUEST_MEMORY	0x20000000UL
+
+/* The system calls of an i386 program that this guest makes */
+enum {
+	GUEST_NR_EXIT = 1,
+	GUEST_NR_GETTID = 224,
+	GUEST_NR_FUTEX = 240,
+	GUEST_NR_SET_TID_ADDRESS = 258,
+	GUEST_NR_SET_ROBUST_LIST = 311,
+	GUEST_NR_GET_ROBUST_LIST = 312,
+};
+
+struct guest_timespec {
+	int32_t tv_sec, tv_nsec;
+};
+
+/* A lock of the emulator's own, in a list of its own beside the guest's. */
+struct emulator_lock {
+	struct robust_list	entry;
+	atomic_uint	word;
+};
+
+struct guest_thread {
+	pthread_t			host;
+	void				(*entry)(uint32_t arg);
+	uint32_t			arg;
+	uint32_t			clear_child_tid;
+	struct guest_robust_list	robust_list;
+	struct robust_list_head		emulator_list;
+};
+
+static __thread struct guest_thread *current;
+
+static long guest_futex(uint32_t uaddr, uint32_t op, uint32_t val, uint32_t timeout,
+			uint32_t uaddr2)
+{
+	const struct guest_timespec *from = guest_ptr(timeout);
+	struct timespec to;
+
+	/*
+	 * uaddr2 is the guest's list_op_pending then. A kernel that knows no 32-bit
+	 * lists would unlock, fail to clear it, and wake nobody.
+	 */
+	if ((op & FUTEX_ROBUST_LIST32) && !guest_robust_list_in_kernel())
+		return -ENOSYS;
+	if (timeout)
+		to = (struct timespec){ from->tv_sec, from->tv_nsec };
+	return syscall(SYS_futex, guest_ptr(uaddr), op, val, timeout ? &to : NULL,
+		       guest_ptr(uaddr2), 0) == -1 ? -errno : 0;
+}
+
+/*
+ * The order is that of the kernel: the list comes first, because the guest takes
+ * the thread's memory away as soon as the word is 0.
+ */
+static void guest_exit(void)
+{
+	atomic_uint *child_tid = guest_ptr(current->clear_child_tid);
+
+	guest_robust_list_exit(&current->robust_list);
+	if (child_tid) {
+		atomic_store(child_tid, 0);
+		syscall(SYS_futex, child_tid, FUTEX_WAKE, 1, NULL, NULL, 0);
+	}
+	pthread_exit(NULL);
+}
+
+static long guest_syscall(int nr, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e)
+{
+	switch (nr) {
+	case GUEST_NR_EXIT:
+		guest_exit();
+		return 0;
+	case GUEST_NR_GETTID:
+		return syscall(SYS_gettid);
+	case GUEST_NR_FUTEX:
+		return guest_futex(a, b, c, d, e);
+	case GUEST_NR_SET_TID_ADDRESS:
+		current->clear_child_tid = a;
+		return syscall(SYS_gettid);
+	case GUEST_NR_SET_ROBUST_LIST:
+		return guest_set_robust_list(&current->robust_list, a, b);
+	case GUEST_NR_GET_ROBUST_LIST:
+		return guest_get_robust_list(&current->robust_list, a, b, c);
+	default:
+		return -ENOSYS;
+	}
+}
+
+/* The host thread of a guest thread begins, or the child of a fork() does. */
+static void start_guest_thread(struct guest_thread *thread)
+{
+	struct robust_list_head *own = &thread->emulator_list;
+
+	current = thread;
+	thread->clear_child_tid = 0;
+	guest_robust_list_start(&thread->robust_list);
+
+	own->list.next = &own->list;
+	own->futex_offset = offsetof(struct emulator_lock, word);
+	own->list_op_pending = NULL;
+	if (guest_robust_list_in_kernel() &&
+	    syscall(__NR_set_robust_list2, own, ROBUST_LIST_NEW, ROBUST_LIST_64BIT) == -1)
+		fail("set_robust_list2");
+}
+
+static void emulator_take(struct emulator_lock *lock)
+{
+	atomic_store(&lock->word, syscall(SYS_gettid));
+	lock->entry.next = current->emulator_list.list.next;
+	current->emulator_list.list.next = &lock->entry;
+}
+
+static void *run_guest_thread(void *arg)
+{
+	struct guest_thread *thread = arg;
+
+	start_guest_thread(thread);
+	thread->entry(thread->arg);
+	guest_exit();
+	return NULL;
+}
+
+static void create_guest_thread(struct guest_thread *thread, void (*entry)(uint32_t), uint32_t arg)
+{
+	thread->entry = entry;
+	thread->arg = arg;
+	errno = pthread_create(&thread->host, NULL, run_guest_thread, thread);
+	if (errno)
+		fail("pthread_create");
+}
+
+static pid_t create_guest_process(void (*entry)(uint32_t), uint32_t arg)
+{
+	pid_t child = fork();
+
+	if (child == -1)
+		fail("fork");
+	if (!child) {
+		/* The TID is another one, and no list is registered. */
+		start_guest_thread(current);
+		entry(arg);
+		exit(EXIT_FAILURE);
+	}
+	return child;
+}
+
+/* ---- The guest ---- */
+
+/* A pointer of the guest's is a uint32_t. */
+struct guest_lock {
+	uint32_t		next;
+	atomic_uint	word;
+	/* What the lock protects: done is what has been begun. */
+	uint32_t		begun, done;
+};
+
+/* What a C library has per thread. */
+struct guest_tcb {
+	struct robust_list_head32	robust;
+	atomic_uint		tid;
+	/* What the thread found when it had the lock: 0 or an errno */
+	uint32_t			result;
+};
+
+struct guest_memory {
+	struct guest_lock	lock;
+	struct guest_tcb	main, victim, waiter;
+	atomic_uint	die;
+	/* How long the guest waits for a lock */
+	struct guest_timespec	patience;
+	/* Results of the guest's get_robust_list() */
+	uint32_t		list_head, list_len;
+	/* Not the guest's, but in memory that processes of the emulator share. */
+	struct emulator_lock	emulator_lock;
+};
+
+static struct guest_memory *const memory = (struct guest_memory *)GUEST_MEMORY;
+
+#define barrier() atomic_signal_fence(memory_order_seq_cst)
+
+static uint32_t address(const void *p)
+{
+	return (uintptr_t)p;
+}
+
+static void guest_start(struct guest_tcb *tcb)
+{
+	tcb->robust.list.next = address(&tcb->robust.list);
+	tcb->robust.futex_offset = offsetof(struct guest_lock, word);
+	tcb->robust.list_op_pending = 0;
+	atomic_store(&tcb->tid, guest_syscall(GUEST_NR_SET_TID_ADDRESS, address(&tcb->tid), 0, 0,
+					      0, 0));
+	if (guest_syscall(GUEST_NR_SET_ROBUST_LIST, address(&tcb->robust),
+			  sizeof(tcb->robust), 0, 0, 0))
+		exit(EXIT_FAILURE);
+}
+
+static int guest_lock(struct guest_tcb *tcb, struct guest_lock *lock)
+{
+	uint32_t tid = guest_syscall(GUEST_NR_GETTID, 0, 0, 0, 0, 0), waiters = 0, word;
+	long ret = 0;
+
+	tcb->robust.list_op_pending = address(lock);
+	barrier();
+	for (;;) {
+		word = atomic_load(&lock->word);
+		if (!(word & FUTEX_TID_MASK)) {
+			uint32_t mine = tid | waiters | (word & FUTEX_WAITERS);
+
+			if (atomic_compare_exchange_strong(&lock->word, &word, mine))
+				break;
+			continue;
+		}
+		if (!(word & FUTEX_WAITERS) &&
+		    !atomic_compare_exchange_strong(&lock->word, &word, word | FUTEX_WAITERS))
+			continue;
+		if (ret == -ETIMEDOUT) {
+			tcb->robust.list_op_pending = 0;
+			return -ret;
+		}
+		ret = guest_syscall(GUEST_NR_FUTEX, address(&lock->word), FUTEX_WAIT,
+				    word | FUTEX_WAITERS, address(&memory->patience), 0);
+		waiters = FUTEX_WAITERS;
+	}
+	lock->next = tcb->robust.list.next;
+	barrier();
+	tcb->robust.list.next = address(lock);
+	barrier();
+	tcb->robust.list_op_pending = 0;
+	return word & FUTEX_OWNER_DIED ? EOWNERDEAD : 0;
+}
+
+/* Nobody holds more than one lock here: it is the first of its list. */
+static void guest_unlock(struct guest_tcb *tcb, struct guest_lock *lock)
+{
+	tcb->robust.list_op_pending = address(lock);
+	barrier();
+	tcb->robust.list.next = lock->next;
+	barrier();
+	if (guest_syscall(GUEST_NR_FUTEX, address(&lock->word), FUTEX_UNLOCK_WAKE_LIST32, 1, 0,
+			  address(&tcb->robust.list_op_pending)) == -ENOSYS) {
+		atomic_store(&lock->word, 0);
+		guest_syscall(GUEST_NR_FUTEX, address(&lock->word), FUTEX_WAKE, 1, 0, 0);
+		tcb->robust.list_op_pending = 0;
+	}
+}
+
+/* Takes the lock, and does half of the work. */
+static void victim_begin(void)
+{
+	guest_start(&memory->victim);
+	if (guest_lock(&memory->victim, &memory->lock))
+		exit(EXIT_FAILURE);
+	memory->lock.begun++;
+	while (!atomic_load(&memory->die))
+		usleep(1000);
+}
+
+static void waiter(uint32_t arg)
+{
+	(void)arg;
+	guest_start(&memory->waiter);
+	memory->waiter.result = guest_lock(&memory->waiter, &memory->lock);
+	if (memory->waiter.result == ETIMEDOUT)
+		return;
+	memory->lock.done = memory->lock.begun;
+	guest_unlock(&memory->waiter, &memory->lock);
+	if (memory->waiter.robust.list_op_pending)
+		exit(EXIT_FAILURE);
+}
+
+/* ---- How guest threads die ---- */
+
+static void die_by_exit(uint32_t arg)
+{
+	(void)arg;
+	victim_begin();
+	guest_syscall(GUEST_NR_EXIT, 0, 0, 0, 0, 0);
+}
+
+/* As after SECCOMP_RET_KILL_THREAD: the emulator does not get to know it. */
+static void die_alone(uint32_t arg)
+{
+	(void)arg;
+	victim_begin();
+	syscall(SYS_exit, 0);
+}
+
+static void die_by_signal(uint32_t arg)
+{
+	(void)arg;
+	emulator_take(&memory->emulator_lock);
+	victim_begin();
+	kill(getpid(), SIGKILL);
+}
+
+/* What is executed is this program, which ends at once then. */
+static void die_by_exec(uint32_t arg)
+{
+	(void)arg;
+	emulator_take(&memory->emulator_lock);
+	victim_begin();
+	execl("/proc/self/exe", "robust-guest", "executed", NULL);
+}
+
+static const struct death {
+	const char	*name;
+	void		(*victim)(uint32_t arg);
+	bool		process;
+	/* Whether the emulator can do without the kernel */
+	bool		emulated;
+} deaths[] = {
+	{ "thread, exit()", die_by_exit, .process = false, .emulated = true },
+	{ "thread, killed alone", die_alone, .process = false, .emulated = false },
+	{ "process, SIGKILL", die_by_signal, .process = true, .emulated = false },
+	{ "process, execve()", die_by_exec, .process = true, .emulated = false },
+	{ }
+};
+
+/* The guest reads back what a thread of its own or of another process has set. */
+static bool list_reads_back(uint32_t pid, const struct guest_tcb *tcb)
+{
+	long ret = guest_syscall(GUEST_NR_GET_ROBUST_LIST, pid, address(&memory->list_head),
+				 address(&memory->list_len), 0, 0);
+
+	return !ret && memory->list_head == address(&tcb->robust) && memory->list_len == 12;
+}
+
+/* Returns whether all went as it can on this kernel. */
+static bool show(const struct death *death)
+{
+	static struct guest_thread victim, survivor;
+	bool in_kernel = guest_robust_list_in_kernel(), good = true;
+	uint32_t result;
+	pid_t child = 0;
+
+	memset(memory, 0, offsetof(struct guest_memory, main));
+	memset(&memory->victim, 0, sizeof(memory->victim));
+	memset(&memory->emulator_lock, 0, sizeof(memory->emulator_lock));
+	atomic_store(&memory->die, 0);
+
+	if (death->process)
+		child = create_guest_process(death->victim, 0);
+	else
+		create_guest_thread(&victim, death->victim, 0);
+	while (!atomic_load(&memory->lock.word))
+		usleep(1000);
+	if (in_kernel)
+		good &= list_reads_back(memory->victim.tid, &memory->victim);
+
+	create_guest_thread(&survivor, waiter, 0);
+	while (!(atomic_load(&memory->lock.word) & FUTEX_WAITERS))
+		usleep(1000);
+	atomic_store(&memory->die, 1);
+
+	if (death->victim == die_by_exit) {
+		/* Like pthread_join() of a guest: the memory belongs to somebody else now. */
+		while (atomic_load(&memory->victim.tid))
+			usleep(1000);
+		memset(&memory->victim, 0xff, sizeof(memory->victim));
+	}
+	if (death->process)
+		waitpid(child, NULL, 0);
+	else
+		pthread_join(victim.host, NULL);
+	pthread_join(survivor.host, NULL);
+
+	result = memory->waiter.result;
+	if (in_kernel || death->emulated)
+		good &= result == EOWNERDEAD && memory->lock.done == 1 && !memory->lock.word;
+	else
+		good &= result == ETIMEDOUT;
+	if (in_kernel && death->process)
+		good &= memory->emulator_lock.word == FUTEX_OWNER_DIED;
+	printf("%-22s the guest that waits: %s%s\n", death->name,
+	       result == EOWNERDEAD ? "EOWNERDEAD, repaired" : strerror(result),
+	       good ? "" : "  WRONG");
+	return good;
+}
+
+int main(int argc, char *argv[])
+{
+	static struct guest_thread main_thread;
+	struct robust_list_head *before, *after;
+	bool good = true;
+	size_t len;
+
+	if (argc == 2 && !strcmp(argv[1], "executed"))
+		return EXIT_SUCCESS;
+
+	/* No child has anything to print again. */
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (mmap((void *)GUEST_MEMORY, sizeof(*memory), PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != (void *)memory)
+		fail("mmap");
+	memory->patience.tv_sec = guest_robust_list_in_kernel() ? 20 : 1;
+	printf("The guests' robust lists: %s\n", guest_robust_list_in_kernel() ?
+	       "set_robust_list2()" : "this kernel has no set_robust_list2()");
+
+	if (syscall(SYS_get_robust_list, 0, &before, &len))
+		fail("get_robust_list");
+	start_guest_thread(&main_thread);
+	guest_start(&memory->main);
+	good &= list_reads_back(0, &memory->main);
+	printf("%-22s %s\n", "get_robust_list()", good ? "what the guest has set" : "WRONG");
+
+	for (const struct death *death = deaths; death->name; death++)
+		good &= show(death);
+
+	/* The list of the emulator's own C library is where it was. */
+	if (syscall(SYS_get_robust_list, 0, &after, &len))
+		fail("get_robust_list");
+	good &= before && before == after;
+	printf("%-22s %s\n", "the host's C library", before && before == after ?
+	       "has the list that it had" : "WRONG");
+
+	if (!good)
+		return EXIT_FAILURE;
+	return guest_robust_list_in_kernel() ? EXIT_SUCCESS : EXIT_NO_SYSCALL;
+}
