@@ -8,7 +8,7 @@ CONFIG ?= default
 ARCHES := x86_64 arm64
 
 # What the scripts take from the environment.
-export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF OUT
+export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF OUT SEED SHORT
 
 H := harness
 

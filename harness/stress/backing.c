@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What may be behind the addresses in a list when its owner dies: pages that are
+ * in the swap, that a file no longer has, that nobody may touch, that another
+ * process provides or does not provide.
+ *
+ * The second half of the entries of each list, or of its futex words, is in such a
+ * page. All else is there.
+ */
+
+#define _GNU_SOURCE
+
+#include "adversity.h"
+
+#include <linux/falloc.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/swap.h>
+
+#define REGION		0x100000UL
+#define SWAP		"/dev/zram0"
+
+enum part {
+	ENTRIES,
+	WORDS,
+	PARTS,
+};
+
+static const char * const part_names[] = { "entries", "futex words" };
+
+/*
+ * An entry that cannot be read ends its list, and its own futex word has been handled by
+ * then. A word that cannot be read or written ends its list at once.
+ */
+static const int marked_until[] = { LOCKS / 2 + 1, LOCKS / 2 };
+
+static size_t page;
+static struct list lists[MAX_KINDS];
+static int files[MAX_KINDS][PARTS];
+
+/* What the processes of a test tell each other */
+static struct notes {
+	atomic_int	go;
+	atomic_int	faults;
+	atomic_int	resident;
+	atomic_int	failed;
+} *notes = (void *)AREA;
+
+struct scenario {
+	const char	*name;
+	enum part	part;
+	/* Entries are in a file, too. */
+	bool		in_file;
+	/* Makes a page of the owner what the test is about. */
+	bool		(*spoil)(char *at, int fd);
+	/* All futexes are marked nevertheless. */
+	bool		harmless;
+};
+
+/* Page 0 has the head, pages 1 and 2 have the entries, or the words. */
+static char *region(int kind, enum part part)
+{
+	return (char *)(AREA + REGION * (1 + kind * PARTS + part));
+}
+
+static void new_lists(void)
+{
+	map_shared(AREA, sizeof(*notes));
+	for (int kind = 0; kind < KINDS; kind++) {
+		for (int part = 0; part < PARTS; part++) {
+			if (files[kind][part])
+				close(files[kind][part]);
+			files[kind][part] = memfd_create("list", MFD_CLOEXEC);
+			need(files[kind][part] != -1 && !ftruncate(files[kind][part], 3 * page),
+			     "memfd_create");
+		}
+		lists[kind] = (struct list) {
+			.kind = kind,
+			.head = region(kind, ENTRIES),
+			.entry = region(kind, ENTRIES) + page,
+			.word = region(kind, WORDS) + page,
+			.stride = 2 * page / LOCKS,
+			.len = LOCKS,
+		};
+	}
+}
+
+static bool map_list(int kind, bool in_file)
+{
+	const int prot = PROT_READ | PROT_WRITE;
+	int flags = MAP_FIXED | (in_file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
+	int fd = in_file ? files[kind][ENTRIES] : -1;
+
+	return mmap(region(kind, ENTRIES), 3 * page, prot, flags, fd, 0) != MAP_FAILED &&
+	       mmap(region(kind, WORDS), 3 * page, prot, MAP_FIXED | MAP_SHARED,
+		    files[kind][WORDS], 0) != MAP_FAILED;
+}
+
+static bool take(void *arg)
+{
+	const struct scenario *scenario = arg;
+
+	for (int kind = 0; kind < KINDS; kind++) {
+		if (!map_list(kind, scenario->in_file) || !hold(&lists[kind]) ||
+		    (scenario->spoil && !scenario->spoil(region(kind, scenario->part) + 2 * page,
+							 files[kind][scenario->part])))
+			return false;
+	}
+	return true;
+}
+
+/* Read from the file, because the tests are about what is mapped. */
+static int count_marked(int kind)
+{
+	int marked = 0;
+
+	for (int i = 0; i < LOCKS; i++) {
+		__u32 word = 0;
+
+		if (pread(files[kind][WORDS], &word, sizeof(word), page + i * lists[kind].stride) ==
+		    sizeof(word))
+			marked += word == FUTEX_OWNER_DIED;
+	}
+	return marked;
+}
+
+static void check_marked(const char *name, enum part part, int expected)
+{
+	for (int kind = 0; kind < KINDS; kind++) {
+		int marked = count_marked(kind);
+
+		ok(marked == expected, "%s %s: %s", part_names[part], name, kind_names[kind]);
+		if (marked != expected)
+			say("%d locks are marked, not %d", marked, expected);
+	}
+}
+
+static void run(struct scenario *scenario)
+{
+	pid_t pid;
+
+	new_lists();
+	pid = start(take, NULL, scenario);
+	if (!kill_and_reap(pid)) {
+		ok(false, "%s %s: the owner dies", part_names[scenario->part], scenario->name);
+		return;
+	}
+	check_marked(scenario->name, scenario->part,
+		     scenario->harmless ? LOCKS : marked_until[scenario->part]);
+}
+
+static bool truncate_file(char *at, int fd)
+{
+	(void)at;
+	return !ftruncate(fd, 2 * page);
+}
+
+static bool unmap(char *at, int fd)
+{
+	(void)fd;
+	return !munmap(at, page);
+}
+
+static bool forbid(char *at, int fd)
+{
+	(void)fd;
+	return !mprotect(at, page, PROT_NONE);
+}
+
+static bool forbid_writing(char *at, int fd)
+{
+	(void)fd;
+	return !mprotect(at, page, PROT_READ);
+}
+
+/* The page is where it was, but the page table does not say so any more. */
+static bool forget(char *at, int fd)
+{
+	(void)fd;
+	return !madvise(at, page, MADV_DONTNEED);
+}
+
+/* Swap in compressed memory */
+static bool have_swap(void)
+{
+	__u32 header[1024 / 4 + 3] = { };
+	char *swap;
+	int fd;
+
+	if (!write_file("/sys/block/zram0/disksize", "33554432"))
+		return false;
+	fd = open(SWAP, O_WRONLY | O_CLOEXEC);
+	if (fd == -1)
+		return false;
+	/* union swap_header: version, last_page, nr_badpages */
+	header[256] = 1;
+	header[257] = 33554432 / page - 1;
+	swap = calloc(1, page);
+	memcpy(swap, header, sizeof(header));
+	memcpy(swap + page - 10, "SWAPSPACE2", 10);
+	need(write(fd, swap, page) == (ssize_t)page, SWAP);
+	close(fd);
+	free(swap);
+	need(!swapon(SWAP, 0), "swapon");
+	return true;
+}
+
+static bool swap_out(char *at, int fd)
+{
+	double end = now() + PATIENCE;
+	unsigned char here = 1;
+
+	(void)fd;
+	while (now() < end) {
+		if (madvise(at, page, MADV_PAGEOUT) || mincore(at, page, &here))
+			return false;
+		if (!(here & 1))
+			return true;
+		nap();
+	}
+	atomic_fetch_add(&notes->resident, 1);
+	return true;
+}
+
+static bool swap_out_all(char *at, int fd)
+{
+	return swap_out(at - 2 * page, fd) && swap_out(at - page, fd) && swap_out(at, fd);
+}
+
+static void test_swap(void)
+{
+	struct scenario swapped[] = {
+		{ "in the swap", ENTRIES, .spoil = swap_out_all, .harmless = true },
+		{ "in the swap", WORDS, .spoil = swap_out, .harmless = true },
+	};
+
+	if (!have_swap()) {
+		skip("in the swap", "no CONFIG_ZRAM or no CONFIG_SWAP");
+		return;
+	}
+	for (int i = 0; i < PARTS; i++) {
+		run(&swapped[i]);
+		ok(!atomic_load(&notes->resident), "%s in the swap: no page was left in memory",
+		   part_names[i]);
+	}
+	swapoff(SWAP);
+	write_file("/sys/block/zram0/reset", "1");
+}
+
+/* userfaultfd: the second half is in a page that another process is asked for. */
+static int uffd = -1;
+static char *backup[MAX_KINDS];
+
+static bool open_uffd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+
+	uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	return uffd != -1 && !ioctl(uffd, UFFDIO_API, &api);
+}
+
+static bool ask_for(char *at, int fd)
+{
+	struct uffdio_register range = {
+		.range = { .start = (uintptr_t)at, .len = page },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	if (uffd == -1 && !open_uffd())
+		return false;
+	for (int kind = 0; kind < KINDS; kind++) {
+		if (region(kind, ENTRIES) + 2 * page != at && region(kind, WORDS) + 2 * page != at)
+			continue;
+		backup[kind] = malloc(page);
+		memcpy(backup[kind], at, page);
+	}
+	/* Private memory and a file lose a page in different ways. */
+	if (madvise(at, page, MADV_DONTNEED))
+		return false;
+	if (at == region(0, WORDS) + 2 * page || at == region(1, WORDS) + 2 * page ||
+	    at == region(2, WORDS) + 2 * page) {
+		if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * page, page))
+			return false;
+	}
+	return !ioctl(uffd, UFFDIO_REGISTER, &range);
+}
+
+/* What the provider of pages does when it is asked for one */
+enum provider {
+	SERVES,
+	GOES_AWAY,
+	SLEEPS,
+};
+
+static void provide(enum provider provider)
+{
+	struct uffd_msg message;
+
+	for (;;) {
+		struct uffdio_copy copy = { .len = page };
+		char *at;
+
+		if (read(uffd, &message, sizeof(message)) != sizeof(message))
+			_exit(1);
+		atomic_fetch_add(&notes->faults, 1);
+		if (provider == GOES_AWAY)
+			_exit(0);
+		if (provider == SLEEPS)
+			continue;
+		at = (char *)(uintptr_t)(message.arg.pagefault.address & ~((__u64)page - 1));
+		for (int kind = 0; kind < KINDS; kind++) {
+			if (at == region(kind, ENTRIES) + 2 * page ||
+			    at == region(kind, WORDS) + 2 * page)
+				copy.src = (uintptr_t)backup[kind];
+		}
+		copy.dst = (uintptr_t)at;
+		if (ioctl(uffd, UFFDIO_COPY, &copy))
+			_exit(1);
+	}
+}
+
+struct exec_scenario {
+	struct scenario	scenario;
+	enum provider	provider;
+};
+
+/* The provider is a child, and the only one that has the file of userfaultfd(). */
+static bool take_and_fork(void *arg)
+{
+	struct exec_scenario *exec = arg;
+
+	if (!take(&exec->scenario))
+		return false;
+	if (!fork_child())
+		provide(exec->provider);
+	close(uffd);
+	return true;
+}
+
+static void exec_true(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&notes->go))
+		nap();
+	execl("/proc/self/exe", "backing", "true", NULL);
+	_exit(99);
+}
+
+/* An exec waits for a page of a list. */
+static void run_exec(struct exec_scenario *exec, const char *name, int expected)
+{
+	const char *part = part_names[exec->scenario.part];
+	double end = now() + PATIENCE;
+	__u64 head = ~0ULL;
+	int status = 0;
+	bool died;
+	pid_t pid;
+
+	new_lists();
+	pid = start(take_and_fork, exec_true, exec);
+	atomic_store(&notes->go, 1);
+	while (!atomic_load(&notes->faults) && now() < end)
+		nap();
+	if (exec->provider == SLEEPS) {
+		need(wait_for_state(pid, 'S'), "wait for a page");
+		/* It is at the list of set_robust_list(). Nobody else has to wait for it. */
+		ok(get_robust_list2(pid, &head, 0, 0) == ROBUST_LIST_32BIT &&
+		   head == (uintptr_t)lists[LIST32].head,
+		   "%s %s: other processes can read the lists", part, name);
+		kill(pid, SIGKILL);
+	}
+	died = reap(pid, &status);
+	ok(died && (exec->provider == SLEEPS ? WIFSIGNALED(status) : !status),
+	   "%s %s: the exec ends", part, name);
+	if (!died)
+		kill(pid, SIGKILL);
+	ok(atomic_load(&notes->faults) >= 1, "%s %s: a page was asked for", part, name);
+	check_marked(name, exec->scenario.part, expected);
+}
+
+static void test_userfaultfd(void)
+{
+	static const char * const names[] = {
+		"from another process, at exec",
+		"from a process that goes away, at exec",
+		"from a process that sleeps, killed at exec",
+	};
+	/*
+	 * When the provider is gone, there is a page of zeroes. Its first entry has no next
+	 * one, and its words have no owner.
+	 */
+	const int expected[3][PARTS] = {
+		{ LOCKS, LOCKS },
+		{ LOCKS / 2 + 1, LOCKS / 2 },
+		{ LOCKS / 2 + 1, LOCKS / 2 },
+	};
+
+	if (!open_uffd()) {
+		skip("from another process", "no CONFIG_USERFAULTFD");
+		return;
+	}
+	close(uffd);
+	uffd = -1;
+	for (int part = 0; part < PARTS; part++) {
+		/* A process that exits is not made to wait: the kernel asks nobody. */
+		struct scenario exit = {
+			"from another process, at exit", part, .spoil = ask_for,
+		};
+
+		run(&exit);
+		for (int i = SERVES; i <= SLEEPS; i++) {
+			struct exec_scenario exec = {
+				.scenario = { names[i], part, .spoil = ask_for },
+				.provider = i,
+			};
+
+			run_exec(&exec, names[i], expected[i][part]);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct scenario scenarios[] = {
+		{ "all there", ENTRIES, .harmless = true },
+		{ "not in the page table", ENTRIES, true, forget, true },
+		{ "not in the page table", WORDS, false, forget, true },
+		{ "behind the end of the file", ENTRIES, true, truncate_file, false },
+		{ "behind the end of the file", WORDS, false, truncate_file, false },
+		{ "not mapped", ENTRIES, false, unmap, false },
+		{ "not mapped", WORDS, false, unmap, false },
+		{ "with PROT_NONE", ENTRIES, false, forbid, false },
+		{ "with PROT_NONE", WORDS, false, forbid, false },
+		{ "with PROT_READ", ENTRIES, false, forbid_writing, true },
+		{ "with PROT_READ", WORDS, false, forbid_writing, false },
+	};
+
+	if (argc > 1 && !strcmp(argv[1], "true"))
+		return 0;
+
+	tap_begin();
+	page = sysconf(_SC_PAGESIZE);
+	for (size_t i = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++)
+		run(&scenarios[i]);
+	test_swap();
+	test_userfaultfd();
+	return tap_end();
+}

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The task of fuzz_lists that dies: it makes its lists, predicts what becomes of
+ * them, and registers them.
+ */
+#ifndef LIST_VICTIM_H
+#define LIST_VICTIM_H
+
+#include <pthread.h>
+
+#include "fuzz.h"
+#include "list_maker.h"
+#include "list_memory.h"
+#include "walk_model.h"
+
+#define I386_SET_ROBUST_LIST	311
+#define I386_SET_ROBUST_LIST2	473
+
+#define WAITERS		6
+#define TARGETS		3
+/* As many cases have the same arenas. */
+#define CASES_PER_MAP	64
+/* One case in so many has a list of ROBUST_LIST2_LIMIT entries. */
+#define CASES_PER_GIANT	20000
+
+enum death {
+	THREAD_EXITS,
+	PROCESS_EXITS,
+	PROCESS_KILLS_ITSELF,
+	PROCESS_EXECS,
+	PROCESS_IS_KILLED,
+	FORK_EXITS,
+	FORK_KILLS_ITSELF,
+	FORK_EXECS,
+	DEATHS
+};
+
+static const char * const death_name[DEATHS] = {
+	"thread exits", "process exits", "process kills itself", "process execs",
+	"process is killed", "forked process exits", "forked process kills itself",
+	"forked process execs",
+};
+
+static bool is_fork(enum death death)
+{
+	return death >= FORK_EXITS;
+}
+
+/* A futex that threads wait for */
+struct target {
+	__u64	address;
+	/* In the images */
+	size_t		offset;
+	unsigned int	waiting, expected;
+};
+
+/* What the task that dies and the one that looks at it both know */
+struct world {
+	__u64		seed;
+	unsigned int		number;
+	enum death		death;
+	bool			racy;
+	atomic_uint		ready;
+	/* What the threads wait for that nobody needs */
+	atomic_uint		park;
+	unsigned int		targets;
+	struct target		target[TARGETS];
+	struct walk_model	model;
+	struct maker		maker;
+	/* 1: pointers are being rewritten, 2: they are not to be any more */
+	atomic_uint		race;
+	/* How many were, between the registration of the lists and the death */
+	atomic_uint		rewritten;
+	struct rng		race_rng;
+	/* Set by the task that dies, if it can not do what it is to do */
+	unsigned int		failed_line;
+};
+
+static struct world *world;
+static bool have_compat;
+static alignas(16) unsigned char stack[256 * 1024];
+
+/* For the task that dies, which has to tell what went wrong */
+#define check(condition)					\
+	do {							\
+		if (!(condition) && !world->failed_line)	\
+			world->failed_line = __LINE__;		\
+	} while (0)
+
+static void *wait_in_park(void *arg)
+{
+	(void)arg;
+	for (;;)
+		syscall(SYS_futex, &world->park, FUTEX_WAIT, 0, NULL, NULL, 0);
+	return NULL;
+}
+
+/* Moves waiters to a futex. Somebody who was woken before may still be on the way back. */
+static unsigned int move_waiters(__u64 address, unsigned int count)
+{
+	unsigned int moved = 0;
+
+	while (moved < count) {
+		long ret = futex_move(&world->park, 0, (void *)(uintptr_t)address, count - moved);
+
+		if (ret < 0)
+			break;
+		moved += ret;
+		if (!ret)
+			sched_yield();
+	}
+	return moved;
+}
+
+/* A futex word of the lists that threads can wait for */
+static bool random_target(struct rng *rng, struct target *target)
+{
+	const struct maker *maker = &world->maker;
+	const struct list *list = &maker->list[below(rng, maker->lists)];
+	__u64 entry = list->pending;
+
+	if (list->count && below(rng, 3))
+		entry = maker->entry[list->first + below(rng, list->count)].address;
+	target->address = cut_address(list->kind, entry + list->futex_offset);
+	if (target->address % sizeof(__u32) ||
+	    !is_readable(target->address, sizeof(__u32), &target->offset))
+		return false;
+	if (is_fork(world->death) && !page_shared(target->offset / memory.page_size))
+		return false;
+	for (unsigned int i = 0; i < world->targets; i++)
+		if (world->target[i].address == target->address)
+			return false;
+	return true;
+}
+
+static void place_waiters(struct rng *rng)
+{
+	world->targets = 0;
+	for (int i = 0; i < TARGETS && world->maker.lists; i++) {
+		unsigned int count = 1 + below(rng, WAITERS / TARGETS);
+		struct target *target = &world->target[world->targets];
+
+		if (!random_target(rng, target))
+			continue;
+		target->waiting = move_waiters(target->address, count);
+		/* Nobody can wait for private memory that cannot be written to. */
+		check(target->waiting == count ||
+		      !page_writable(target->offset / memory.page_size));
+		if (target->waiting)
+			world->targets++;
+	}
+}
+
+static __u32 type_of(const struct list *list)
+{
+	return list->kind == BITS64 ? ROBUST_LIST_64BIT : ROBUST_LIST_32BIT;
+}
+
+static long set_list(__u64 head, int index, __u32 flags)
+{
+	return raw_syscall(__NR_set_robust_list2, (long)head, index, flags);
+}
+
+static void register_list(const struct list *list, int index)
+{
+	__u64 other = arena_start[0] + 8 * (index + 1);
+
+	switch (list->kind) {
+	case LEGACY:
+		check(!raw_syscall(SYS_set_robust_list, (long)list->head, 3 * sizeof(long)));
+		return;
+	case LEGACY_COMPAT:
+		check(!int80(I386_SET_ROBUST_LIST, list->head, 12, 0, 0));
+		return;
+	default:
+		break;
+	}
+	if (list->fate == REPLACES_ANOTHER || !list->head) {
+		check(set_list(other, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == index);
+		check(set_list(list->head, index, type_of(list)) == index);
+	} else {
+		check(set_list(list->head, ROBUST_LIST_NEW, type_of(list)) == index);
+	}
+}
+
+/* All have their index before the first of them goes away. */
+static void register_lists(void)
+{
+	const struct maker *maker = &world->maker;
+	int index = 0;
+
+	for (unsigned int i = 0; i < maker->lists; i++) {
+		register_list(&maker->list[i], index);
+		index += !is_legacy(maker->list[i].kind);
+	}
+	index = 0;
+	for (unsigned int i = 0; i < maker->lists; i++) {
+		const struct list *list = &maker->list[i];
+
+		if (is_legacy(list->kind))
+			continue;
+		if (list->fate == EMPTIED)
+			check(set_list(0, index, type_of(list)) == index);
+		if (list->fate == UNREGISTERED)
+			check(set_list(0, index, ROBUST_LIST_UNREGISTER) == index);
+		index++;
+	}
+}
+
+static void predict(void)
+{
+	struct walk_model *model = &world->model;
+	const struct maker *maker = &world->maker;
+
+	model->tid = maker->tid;
+	model->number = maker->number;
+	model->marked = 0;
+	model->wakes = 0;
+	model->unclear = false;
+	/* The lists of set_robust_list() have been made first, and are walked first. */
+	for (unsigned int i = 0; i < maker->lists; i++) {
+		const struct list *list = &maker->list[i];
+
+		if (is_legacy(list->kind) || list->fate == KEPT || list->fate == REPLACES_ANOTHER)
+			model_walk(model, list->kind, list->head);
+	}
+	for (unsigned int i = 0; i < world->targets; i++) {
+		struct target *target = &world->target[i];
+		unsigned int wakes = 0;
+
+		for (unsigned int j = 0; j < model->wakes; j++)
+			wakes += model->woken[j] == target->address;
+		target->expected = wakes < target->waiting ? wakes : target->waiting;
+	}
+}
+
+/* What a task does to die with lists. The lists say who it is, so it makes them itself. */
+static void prepare_death(void)
+{
+	struct maker *maker = &world->maker;
+
+	maker->rng = rng_of(world->seed, world->number, 1);
+	maker->number = world->number + 1;
+	maker->tid = own_tid();
+	make_lists(maker, world->racy, have_compat);
+	publish_image(&maker->rng);
+	place_waiters(&maker->rng);
+	predict();
+	register_lists();
+	if (world->racy) {
+		world->race_rng.state = rng_next(&maker->rng);
+		atomic_store(&world->race, 1);
+		futex_wake(&world->race, 1);
+		/* Some lists have nothing that can be rewritten. */
+		for (int i = 0; i < 1000 && !atomic_load(&world->rewritten); i++)
+			sched_yield();
+	}
+}
+
+static int die(void *arg)
+{
+	(void)arg;
+	prepare_death();
+	switch (world->death) {
+	case PROCESS_KILLS_ITSELF:
+	case FORK_KILLS_ITSELF:
+		kill(getpid(), SIGKILL);
+		break;
+	case PROCESS_EXECS:
+	case FORK_EXECS:
+		execl("/proc/self/exe", "fuzz_lists", "--empty", NULL);
+		break;
+	case PROCESS_IS_KILLED:
+		atomic_store(&world->ready, 1);
+		for (;;)
+			pause();
+	default:
+		return 0;
+	}
+	return 1;
+}
+
+/* Rewrites the pointer of an entry while somebody else walks over it. */
+static void rewrite_pointer(struct rng *rng)
+{
+	struct maker *maker = &world->maker;
+	const struct entry *entry = &maker->entry[below(rng, maker->entries)];
+	unsigned int size = pointer_size(entry->kind);
+	void *at = (void *)(uintptr_t)entry->address;
+	const struct entry *to = &maker->entry[below(rng, maker->entries)];
+	__u64 value = to->address;
+	size_t offset;
+
+	if (once_in(rng, 64))
+		value = bad_address(rng, entry->kind);
+	value |= once_in(rng, 4);
+	if (entry->address % size || !find_image(entry->address, size, &offset) ||
+	    !page_writable(offset / memory.page_size))
+		return;
+	if (size == 8)
+		__atomic_store_n((__u64 *)at, value, __ATOMIC_RELAXED);
+	else
+		__atomic_store_n((__u32 *)at, value, __ATOMIC_RELAXED);
+	atomic_fetch_add(&world->rewritten, 1);
+}
+
+/*
+ * The tasks take turns, and on one CPU nobody has to tell another one that the
+ * address space has changed. The race needs two.
+ */
+static void use_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static void *race(void *arg)
+{
+	(void)arg;
+	use_cpu(1);
+	for (;;) {
+		switch (atomic_load(&world->race)) {
+		case 0:
+			syscall(SYS_futex, &world->race, FUTEX_WAIT, 0, NULL, NULL, 0);
+			break;
+		case 1:
+			if (world->maker.entries)
+				rewrite_pointer(&world->race_rng);
+			break;
+		default:
+			atomic_store(&world->race, 0);
+		}
+	}
+	return NULL;
+}
+
+static void stop_race(void)
+{
+	if (!world->racy)
+		return;
+	atomic_store(&world->race, 2);
+	while (atomic_load(&world->race))
+		sched_yield();
+}
+
+#endif

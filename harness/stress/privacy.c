@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What other processes and the kernel's memory give away: get_robust_list2()
+ * answers nobody whom get_robust_list() does not answer, stores the head and
+ * nothing else, and the walk writes to futex words only.
+ */
+
+#define _GNU_SOURCE
+
+#include "adversity.h"
+
+#include <grp.h>
+#include <linux/capability.h>
+#include <sys/stat.h>
+
+#define SOMEBODY	1000
+#define SOMEBODY_ELSE	1001
+
+/* A process with lists, and what it does to itself before others look at it */
+struct target {
+	const char	*name;
+	bool		(*prepare)(void);
+	bool		yama;
+};
+
+struct reader {
+	const char	*name;
+	bool		(*prepare)(void);
+};
+
+static struct list lists[MAX_KINDS];
+
+/* Who a process is */
+static bool become(unsigned int id)
+{
+	return !setgroups(0, NULL) && !setresgid(id, id, id) && !setresuid(id, id, id);
+}
+
+static bool be_root(void)
+{
+	return true;
+}
+
+/* Becoming somebody makes a process undumpable until it says otherwise. */
+static bool be_somebody(void)
+{
+	return become(SOMEBODY) && !prctl(PR_SET_DUMPABLE, 1);
+}
+
+static bool be_somebody_else(void)
+{
+	return become(SOMEBODY_ELSE) && !prctl(PR_SET_DUMPABLE, 1);
+}
+
+static bool be_undumpable(void)
+{
+	return become(SOMEBODY) && !prctl(PR_SET_DUMPABLE, 0);
+}
+
+static bool be_root_undumpable(void)
+{
+	return !prctl(PR_SET_DUMPABLE, 0);
+}
+
+/* Real and saved user are not the effective one. */
+static bool be_half_root(void)
+{
+	return !setresgid(SOMEBODY, SOMEBODY, SOMEBODY) && !setresuid(SOMEBODY, SOMEBODY, 0) &&
+	       !prctl(PR_SET_DUMPABLE, 1);
+}
+
+static bool be_real_somebody(void)
+{
+	return !setgroups(0, NULL) && !setresgid(SOMEBODY, SOMEBODY, SOMEBODY) &&
+	       !setresuid(SOMEBODY, SOMEBODY_ELSE, SOMEBODY_ELSE);
+}
+
+static bool set_capabilities(__u32 permitted, __u32 effective)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = {
+		{ .permitted = permitted, .effective = effective },
+	};
+
+	return !syscall(SYS_capset, &header, data);
+}
+
+static bool be_capable(unsigned int id, __u32 permitted, __u32 effective)
+{
+	return !prctl(PR_SET_KEEPCAPS, 1) && become(id) && set_capabilities(permitted, effective) &&
+	       !prctl(PR_SET_DUMPABLE, 1);
+}
+
+/* More capabilities than the reader has */
+static bool be_somebody_with_capability(void)
+{
+	return be_capable(SOMEBODY, 1 << CAP_SYS_NICE, 0);
+}
+
+static bool be_debugger(void)
+{
+	return be_capable(SOMEBODY_ELSE, 1 << CAP_SYS_PTRACE, 1 << CAP_SYS_PTRACE);
+}
+
+/* What is permitted and not effective does not help. */
+static bool be_idle_debugger(void)
+{
+	return be_capable(SOMEBODY_ELSE, 1 << CAP_SYS_PTRACE, 0);
+}
+
+static bool enter_user_namespace(unsigned int id)
+{
+	char map[32];
+
+	snprintf(map, sizeof(map), "0 %u 1", id);
+	return !unshare(CLONE_NEWUSER) && write_file("/proc/self/setgroups", "deny") &&
+	       write_file("/proc/self/uid_map", map) && write_file("/proc/self/gid_map", map);
+}
+
+/* All capabilities, in a namespace of its own */
+static bool be_root_of_namespace(void)
+{
+	return be_somebody() && enter_user_namespace(SOMEBODY) && !prctl(PR_SET_DUMPABLE, 1);
+}
+
+static bool be_in_pid_namespace(void)
+{
+	pid_t pid;
+	int status;
+
+	if (unshare(CLONE_NEWPID))
+		return false;
+	pid = fork();
+	if (!pid)
+		return true;
+	if (waitpid(pid, &status, 0) != pid)
+		_exit(1);
+	_exit(WEXITSTATUS(status));
+}
+
+static bool take_as(void *arg)
+{
+	const struct target *target = arg;
+
+	return target->prepare() && hold_all(lists);
+}
+
+/* What a reader gets: 0 or an error */
+struct answers {
+	int	legacy;
+	int	lists[MAX_KINDS];
+	int	empty;
+	bool	right;
+	bool	untouched;
+};
+
+static int ask(pid_t pid, int kind, __u64 *head, long *ret)
+{
+	*ret = get_robust_list2(pid, head, kind - 1, 0);
+	return *ret == -1 ? errno : 0;
+}
+
+static void read_lists(const struct reader *reader, pid_t pid, struct answers *answers)
+{
+	void *legacy = NULL;
+	size_t size = 0;
+	__u64 head;
+	long ret;
+
+	if (!reader->prepare())
+		_exit(1);
+	answers->right = true;
+	answers->untouched = true;
+	answers->legacy = syscall(SYS_get_robust_list, pid, &legacy, &size) ? errno : 0;
+	for (int kind = 1; kind < KINDS; kind++) {
+		head = ~0ULL;
+		answers->lists[kind] = ask(pid, kind, &head, &ret);
+		if (answers->lists[kind])
+			answers->untouched &= head == ~0ULL;
+		else
+			answers->right &= head == (uintptr_t)lists[kind].head &&
+					  ret == (long)type_of(kind);
+	}
+	/* Not even that there is no list */
+	head = ~0ULL;
+	answers->empty = ask(pid, ROBUST_LISTS_PER_TASK, &head, &ret);
+	answers->untouched &= head == ~0ULL;
+	_exit(0);
+}
+
+static struct answers *answers = (void *)AREA;
+
+/* expected: 0, EPERM or ESRCH */
+static void check_access(struct target *target, const struct reader *reader, int expected,
+			 const char *more)
+{
+	pid_t pid = start(take_as, NULL, target), child;
+	int status = 0;
+	bool same;
+
+	memset(answers, 0xff, sizeof(*answers));
+	child = fork_child();
+	if (!child)
+		read_lists(reader, pid, answers);
+	need(waitpid(child, &status, 0) == child && !status, "the reader");
+
+	same = answers->legacy == expected && answers->empty == (expected ? expected : ENOENT) &&
+	       answers->right && answers->untouched;
+	for (int kind = 1; kind < KINDS; kind++)
+		same &= answers->lists[kind] == expected;
+	ok(same, "%s reads %s%s: %s", reader->name, target->name, more,
+	   expected ? strerror(expected) : "allowed");
+	if (!same)
+		say("get_robust_list(): %s, get_robust_list2(): %s, %s where no list is%s%s",
+		    strerror(answers->legacy), strerror(answers->lists[1]),
+		    strerror(answers->empty), answers->right ? "" : ", a wrong head",
+		    answers->untouched ? "" : ", something stored");
+	kill_and_reap(pid);
+}
+
+static struct target
+	root = { "root", be_root, false },
+	root_undumpable = { "root without PR_SET_DUMPABLE", be_root_undumpable, false },
+	somebody = { "somebody", be_somebody, false },
+	undumpable = { "somebody without PR_SET_DUMPABLE", be_undumpable, false },
+	somebody_else = { "somebody else", be_somebody_else, false },
+	half_root = { "somebody who is effectively root", be_half_root, false },
+	with_capability = { "somebody with a capability", be_somebody_with_capability, false },
+	namespaced = { "somebody in a user namespace", be_root_of_namespace, false };
+
+static const struct reader
+	by_root = { "root", be_root },
+	by_somebody = { "somebody", be_somebody },
+	by_somebody_else = { "somebody else", be_somebody_else },
+	by_effective = { "an effective user who is really somebody", be_real_somebody },
+	by_debugger = { "a process with CAP_SYS_PTRACE", be_debugger },
+	by_idle_debugger = { "a process with CAP_SYS_PTRACE, not effective", be_idle_debugger },
+	by_namespaced = { "the root of a user namespace", be_root_of_namespace },
+	by_pid_namespaced = { "root of a PID namespace", be_in_pid_namespace };
+
+static void test_access(void)
+{
+	check_access(&root, &by_root, 0, "");
+	check_access(&somebody, &by_root, 0, "");
+	check_access(&undumpable, &by_root, 0, "");
+	check_access(&root_undumpable, &by_root, 0, "");
+	check_access(&with_capability, &by_root, 0, "");
+
+	check_access(&somebody, &by_somebody, 0, "");
+	check_access(&root, &by_somebody, EPERM, "");
+	check_access(&somebody_else, &by_somebody, EPERM, "");
+	check_access(&undumpable, &by_somebody, EPERM, "");
+	check_access(&half_root, &by_somebody, EPERM, "");
+	check_access(&with_capability, &by_somebody, EPERM, "");
+
+	/* It is the real user who asks. */
+	check_access(&somebody, &by_effective, 0, "");
+	check_access(&somebody_else, &by_effective, EPERM, "");
+
+	check_access(&somebody, &by_debugger, 0, "");
+	check_access(&undumpable, &by_debugger, 0, "");
+	check_access(&root, &by_debugger, 0, "");
+	check_access(&with_capability, &by_debugger, 0, "");
+	check_access(&somebody, &by_idle_debugger, EPERM, "");
+
+	check_access(&somebody, &by_namespaced, EPERM, "");
+	check_access(&root, &by_namespaced, EPERM, "");
+	check_access(&namespaced, &by_namespaced, EPERM, " beside it");
+	/* Who has made a namespace may do everything in it. */
+	check_access(&namespaced, &by_somebody, 0, " of its own");
+	check_access(&namespaced, &by_somebody_else, EPERM, "");
+	check_access(&namespaced, &by_root, 0, "");
+
+	/* There, the TID of the target is nobody's. */
+	check_access(&somebody, &by_pid_namespaced, ESRCH, "");
+}
+
+/* Yama restricts who may attach, which this is not. */
+static void test_yama(void)
+{
+	const char *scope = "/proc/sys/kernel/yama/ptrace_scope";
+	char level[2] = "0", more[64];
+
+	if (access(scope, F_OK)) {
+		skip("levels of Yama", "no CONFIG_SECURITY_YAMA");
+		return;
+	}
+	/* Level 3 cannot be left again. */
+	for (; level[0] <= '3'; level[0]++) {
+		need(write_file(scope, level), scope);
+		snprintf(more, sizeof(more), ", Yama at level %s", level);
+		check_access(&somebody, &by_root, 0, more);
+		check_access(&somebody, &by_somebody, 0, more);
+		check_access(&somebody_else, &by_somebody, EPERM, more);
+		check_access(&undumpable, &by_somebody, EPERM, more);
+		check_access(&undumpable, &by_debugger, 0, more);
+	}
+}
+
+/* Kernel threads have no lists, and that is nobody's secret but root's. */
+static void test_kernel_thread(void)
+{
+	__u64 head = ~0ULL;
+	int status = 0;
+	pid_t pid;
+
+	ok(get_robust_list2(2, &head, 0, 0) == -1 && errno == ENOENT && head == ~0ULL,
+	   "root reads a kernel thread: it has no list");
+	pid = fork_child();
+	if (!pid) {
+		void *legacy;
+		size_t size;
+
+		if (!be_somebody() || syscall(SYS_get_robust_list, 2, &legacy, &size) != -1 ||
+		    errno != EPERM)
+			_exit(1);
+		_exit(get_robust_list2(2, &head, 0, 0) != -1 || errno != EPERM);
+	}
+	waitpid(pid, &status, 0);
+	ok(!status, "somebody reads a kernel thread: %s", strerror(EPERM));
+}
+
+/*
+ * The stored value is the head, in all of its bytes, for every address and at every
+ * place, and no byte beside it changes.
+ */
+#define PLACES	(64 + 8)
+
+static bool stored_well(unsigned char *buffer, int place, unsigned char fill, __u64 head,
+			int index, long type)
+{
+	__u64 got;
+
+	memset(buffer, fill, PLACES);
+	if (get_robust_list2(0, buffer + place, index, 0) != type)
+		return false;
+	memcpy(&got, buffer + place, sizeof(got));
+	if (got != head)
+		return false;
+	memset(buffer + place, fill, sizeof(got));
+	for (int i = 0; i < PLACES; i++) {
+		if (buffer[i] != fill)
+			return false;
+	}
+	return true;
+}
+
+static bool left_alone(unsigned char *buffer, int index, unsigned int flags, int error)
+{
+	memset(buffer, 0x5a, PLACES);
+	if (get_robust_list2(0, buffer + 8, index, flags) != -1 || errno != error)
+		return false;
+	for (int i = 0; i < PLACES; i++) {
+		if (buffer[i] != 0x5a)
+			return false;
+	}
+	return true;
+}
+
+/* Heads that say something in each of their bits, those of kernel addresses included */
+static uintptr_t head_address(enum kind kind, int n)
+{
+	static const uintptr_t special[] = {
+		0, 8, 0xfffffff0, 0x7ffffff0,
+#if __SIZEOF_LONG__ == 8
+		0xffffffff80000000, 0xffff800000000000, 0xfffffffffffffff8, 0x5555555555555550,
+#endif
+	};
+	const int specials = sizeof(special) / sizeof(*special);
+	uintptr_t address;
+
+	if (n < specials)
+		address = special[n];
+	else
+		address = 8ULL << (n - specials);
+	return kind == LIST32 ? (__u32)address & 0xfffffff0 : address;
+}
+
+static void test_stored_bytes(void)
+{
+	const int heads = 8 + 8 * sizeof(long) - 3;
+	unsigned char *buffer = malloc(PLACES);
+	bool good = true, alone = true;
+	int count = 0;
+
+	/* There is no table yet, then one with a single list. */
+	for (int i = 0; i < ROBUST_LISTS_PER_TASK; i++)
+		alone &= left_alone(buffer, i, 0, ENOENT);
+	need(register_list(&lists[LIST32]), "set_robust_list2");
+	for (int i = 1; i < ROBUST_LISTS_PER_TASK; i++)
+		alone &= left_alone(buffer, i, 0, ENOENT);
+	alone &= left_alone(buffer, 0, 1, EINVAL) && left_alone(buffer, -1, 0, EINVAL) &&
+		 left_alone(buffer, ROBUST_LISTS_PER_TASK, 0, EINVAL);
+	ok(alone, "a call that fails stores nothing");
+
+	for (int i = 1; i < ROBUST_LISTS_PER_TASK; i++)
+		need(register_list(&lists[LIST32]), "set_robust_list2");
+	for (int n = 0; n < heads; n++) {
+		for (int kind = 1; kind < KINDS; kind++) {
+			uintptr_t head = head_address(kind, n);
+			int index = n % ROBUST_LISTS_PER_TASK;
+
+			need(set_robust_list2((void *)head, index, type_of(kind)) == index,
+			     "set_robust_list2");
+			for (int place = 0; place <= PLACES - 8; place++) {
+				long type = type_of(kind);
+
+				good &= stored_well(buffer, place, 0x5a, head, index, type) &&
+					stored_well(buffer, place, 0xa5, head, index, type);
+				count += 2;
+			}
+		}
+	}
+	ok(good, "all bytes of a head are stored, and no others");
+	say("%d heads were stored", count);
+	for (int i = 0; i < ROBUST_LISTS_PER_TASK; i++)
+		set_robust_list2(NULL, i, ROBUST_LIST_UNREGISTER);
+	free(buffer);
+}
+
+/* Where user space has no business, nothing is stored; at the end of a page, no more than fits. */
+static void test_bad_places(void)
+{
+	static const uintptr_t bad[] = {
+		0, 8,
+#if __SIZEOF_LONG__ == 8
+		0xffff888000000000, 0xffffffff81000000, 0xffff800080000000, 0x8000000000000000,
+		0x7ffffffffffff000, 0xfffffffffffffff8, 0xffffffffffffffff,
+#else
+		0xfffffff8, 0xffffffff,
+#endif
+	};
+	const size_t page = sysconf(_SC_PAGESIZE);
+	unsigned char *pages, expected[8], *end;
+	__u64 head = (uintptr_t)lists[LIST32].head;
+	bool good = true;
+
+	need(set_robust_list2(lists[LIST32].head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == 0,
+	     "set_robust_list2");
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		good &= get_robust_list2(0, (void *)bad[i], 0, 0) == -1 && errno == EFAULT;
+		good &= get_robust_list2(getppid(), (void *)bad[i], 0, 0) == -1;
+	}
+	ok(good, "addresses that are not user memory: %s", strerror(EFAULT));
+
+	pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	need(pages != MAP_FAILED && !munmap(pages + page, page), "mmap");
+	end = pages + page;
+	memcpy(expected, &head, sizeof(head));
+	good = true;
+	for (int fits = 1; fits < 8; fits++) {
+		memset(end - 16, 0x5a, 16);
+		good &= get_robust_list2(0, end - fits, 0, 0) == -1 && errno == EFAULT;
+		for (int i = 16; i > fits; i--)
+			good &= end[-i] == 0x5a;
+		for (int i = 0; i < fits; i++)
+			good &= end[i - fits] == 0x5a || end[i - fits] == expected[i];
+	}
+	ok(good, "a head that does not fit in front of a hole: %s", strerror(EFAULT));
+
+	memset(pages, 0x5a, page);
+	need(!mprotect(pages, page, PROT_READ), "mprotect");
+	good = get_robust_list2(0, pages, 0, 0) == -1 && errno == EFAULT && pages[0] == 0x5a;
+	ok(good, "a page that may only be read: %s", strerror(EFAULT));
+	munmap(pages, page);
+	set_robust_list2(NULL, 0, ROBUST_LIST_UNREGISTER);
+}
+
+/* The walk over the lists changes the words of the owner's locks, and no other byte. */
+static bool take_lists(void *arg)
+{
+	(void)arg;
+	return hold_all(lists);
+}
+
+static void test_walk_writes(void)
+{
+	const size_t size = 65536;
+	char *memory = (char *)AREA + 0x10000, *before = malloc(size);
+	bool good = true;
+	pid_t pid;
+
+	memset(memory, 0x5a, size);
+	pid = start(take_lists, NULL, NULL);
+	/* Somebody else has these, and nobody has those. */
+	for (int i = 0; i < KINDS; i++) {
+		atomic_store(word_of(&lists[i], 3), getpid());
+		atomic_store(word_of(&lists[i], 4), 0);
+	}
+	memcpy(before, memory, size);
+	need(kill_and_reap(pid), "kill");
+	for (int kind = 0; kind < KINDS; kind++) {
+		for (int i = 0; i < LOCKS; i++) {
+			char *word = (char *)word_of(&lists[kind], i);
+			__u32 expected = i == 3 ? (__u32)getpid() :
+					    i == 4 ? 0 : FUTEX_OWNER_DIED;
+
+			good &= !memcmp(word, &expected, sizeof(expected));
+			memcpy(before + (word - memory), word, sizeof(expected));
+		}
+	}
+	good &= !memcmp(before, memory, size);
+	ok(good, "the walk writes to the owner's futex words only");
+	free(before);
+}
+
+int main(void)
+{
+	tap_begin();
+	map_shared(AREA, 0x10000 + 65536);
+	place_lists(lists, (char *)AREA + 0x10000 + 4096);
+	test_stored_bytes();
+	test_bad_places();
+	test_walk_writes();
+	test_kernel_thread();
+	test_access();
+	test_yama();
+	return tap_end();
+}
