@@ -341,7 +341,7 @@ static bool run_giant(unsigned int number)
 	return good;
 }
 
-static void start_helpers(void)
+static void start_threads(void)
 {
 	pthread_t thread;
 
@@ -378,7 +378,7 @@ static int fuzz(__u64 seed, unsigned int count, unsigned int first)
 
 	print_line("TAP version 13\n# fuzz_lists %llu %u %u", seed, count, first);
 	init_world(seed);
-	start_helpers();
+	start_threads();
 	for (unsigned int i = first; i < first + count && good; i++) {
 		if (i == first || i % CASES_PER_MAP == 0) {
 			struct rng rng = rng_of(seed, i / CASES_PER_MAP, 3);

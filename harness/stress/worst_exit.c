@@ -39,7 +39,7 @@ static struct meter {
 	/* In nanoseconds */
 	atomic_uint	longest;
 	/* Who takes pages away */
-	pid_t		helper;
+	pid_t		taker;
 } *meter = (void *)AREA;
 
 static pid_t meter_pid;
@@ -157,8 +157,8 @@ static bool take(void *arg)
 		stack = malloc(STACK);
 		if (!stack)
 			return false;
-		meter->helper = clone(take_pages_away, stack + STACK, CLONE_VM | SIGCHLD, &size);
-		if (meter->helper == -1)
+		meter->taker = clone(take_pages_away, stack + STACK, CLONE_VM | SIGCHLD, &size);
+		if (meter->taker == -1)
 			return false;
 	}
 	return !sched_setaffinity(0, sizeof(first_cpu), &first_cpu);
@@ -185,7 +185,7 @@ static double end_worst(const struct worst *worst, pid_t pid)
 	     "death of a process");
 	end = now();
 	if (worst->shape == FAR_APART)
-		need(kill_and_reap(meter->helper), "death of a process");
+		need(kill_and_reap(meter->taker), "death of a process");
 	for (int i = 0; i < worst->lists; i++) {
 		struct list list = place(worst, i);
 

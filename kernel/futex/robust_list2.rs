@@ -142,7 +142,9 @@ fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
     // Still under the lock: after an exec the answer would be about another program, which the
     // check was not made for. The lock does not keep the thread from exiting; RCU is for that.
     let rcu = rcu::read_lock();
-    Ok(table::of(&task).load(&rcu).and_then(|lists| lists.get(index)))
+    Ok(table::of(&task)
+        .load(&rcu)
+        .and_then(|lists| lists.get(index)))
 }
 
 /// Handles the lists of the current task, which exits or execs, in the order of their indexes, and

@@ -130,8 +130,7 @@ fn cmpxchg(uaddr: UserPtr, old: u32, new: u32) -> bool {
     let mut found = 0;
 
     // SAFETY: `found` is valid for writes, and the function checks the user address.
-    let ret =
-        unsafe { bindings::futex_cmpxchg(&mut found, uaddr.as_mut_ptr().cast(), old, new) };
+    let ret = unsafe { bindings::futex_cmpxchg(&mut found, uaddr.as_mut_ptr().cast(), old, new) };
     ret == 0 && found == old
 }
 

@@ -98,9 +98,7 @@ impl Head {
 
         let address = address.as_const_ptr().addr();
         let fits = match list_type {
-            Type::Bits32 => {
-                address % Address32::ALIGN == 0 && address <= casts::u32_as_usize(LAST)
-            }
+            Type::Bits32 => address % Address32::ALIGN == 0 && address <= casts::u32_as_usize(LAST),
             Type::Bits64 => address % Address64::ALIGN == 0,
         };
 
