@@ -145,6 +145,17 @@ tap_end() {
 	exit $((tap_failed != 0))
 }
 
+# part_of FILE PROGRAM: what guest-tests has printed of a program.  Fails where that
+# is nothing.
+part_of() {
+	sed -n "/^### begin $2\$/,/^### end $2 /p" "$1" | grep -v '^### '
+}
+
+# status_of FILE PROGRAM: how the program has ended.
+status_of() {
+	sed -n "s/^### end $2 \([0-9]*\)\$/\1/p" "$1" | grep . || echo 125
+}
+
 # The lines of a log that say why: the first errors, or the end where none is
 # marked as one.
 log_digest() {
