@@ -61,6 +61,17 @@ set_arch() {
 	export ARCH KARCH IMAGE
 }
 
+# Checks CONFIG and sets where it is built.  A tree lies under the name "linux" beside
+# its build directories: the relative paths, which are what ccache sees, are the same
+# for all of them.
+set_config() {
+	CONFIG=$1
+	ROOT=$BUILD_ROOT
+	[[ +$CONFIG+ != *+pristine+* ]] || ROOT=$BUILD_ROOT/pristine
+	ROOT=${BUILD_IN:-$ROOT}
+	OBJ=$ROOT/$ARCH-$CONFIG TREE=$ROOT/linux
+}
+
 # with_lock NAME COMMAND...: one process at a time does what NAME stands for.
 # The lock goes away with the process, however that ends.
 with_lock() {
