@@ -45,6 +45,8 @@ static struct notes {
 	atomic_int	faults;
 	atomic_int	resident;
 	atomic_int	failed;
+	/* A PI futex that the owner has in no list */
+	atomic_uint	pi;
 } *notes = (void *)AREA;
 
 struct scenario {
@@ -347,6 +349,24 @@ static void exec_true(void *arg)
 	_exit(99);
 }
 
+/* Whoever wants a PI futex of a task in an exec waits for the end of its walk. */
+static void check_pi_waiter(pid_t owner, const char *part, const char *name)
+{
+	int status = 0;
+	pid_t pid;
+
+	atomic_store(&notes->pi, owner);
+	pid = fork_child();
+	if (!pid) {
+		syscall(SYS_futex, &notes->pi, FUTEX_LOCK_PI, 0, NULL, NULL, 0);
+		_exit(1);
+	}
+	need(wait_for_state(pid, 'D'), "wait for the end of the walk");
+	kill(pid, SIGKILL);
+	ok(reap(pid, &status) && WIFSIGNALED(status),
+	   "%s %s: a waiter for a PI futex can be killed", part, name);
+}
+
 /* An exec waits for a page of a list. */
 static void run_exec(struct exec_scenario *exec, const char *name, int expected)
 {
@@ -368,6 +388,7 @@ static void run_exec(struct exec_scenario *exec, const char *name, int expected)
 		ok(get_robust_list2(pid, &head, 0, 0) == ROBUST_LIST_32BIT &&
 		   head == (uintptr_t)lists[LIST32].head,
 		   "%s %s: other processes can read the lists", part, name);
+		check_pi_waiter(pid, part, name);
 		kill(pid, SIGKILL);
 	}
 	died = reap(pid, &status);
