@@ -36,7 +36,10 @@ use kernel::{
     prelude::*,
     ptrace::Access,
     sync::rcu,
-    syscall::in_64bit_syscall,
+    syscall::{
+        in_64bit_syscall,
+        syscall, //
+    },
     task::{
         Pid,
         Task, //
@@ -142,9 +145,7 @@ fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
     // Still under the lock: after an exec the answer would be about another program, which the
     // check was not made for. The lock does not keep the thread from exiting; RCU is for that.
     let rcu = rcu::read_lock();
-    Ok(table::of(&task)
-        .load(&rcu)
-        .and_then(|lists| lists.get(index)))
+    Ok(table::of_other(&task, &rcu).and_then(|lists| lists.get(index)))
 }
 
 /// Handles the lists of the current task, which exits or execs, in the order of their indexes, and
@@ -155,11 +156,13 @@ fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
 pub extern "C" fn futex_exit_robust_lists() {
     let task = current!();
 
-    // From here on nobody finds the lists any more, and those who did before are waited for when
-    // `lists` goes out of scope: the memory is freed after a grace period.
-    if let (Some(lists), Some(mm)) = (table::of(task).take(), task.mm()) {
-        let owner = DyingOwner::new(task, mm);
+    // SAFETY: References from `of_current()` do not outlive a system call or an unlock operation of
+    // `futex()`, and the task is in neither of them.
+    let lists = unsafe { table::take_of_current(task) };
 
+    // From here on nobody finds the lists any more. The memory is freed after a grace period that
+    // begins when `lists` goes out of scope, for those who have found them before.
+    if let (Some(lists), Some(owner)) = (lists, DyingOwner::new(task)) {
         for head in lists.iter() {
             walk::walk(head, &owner);
         }

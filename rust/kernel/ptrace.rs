@@ -70,6 +70,22 @@ impl Task {
 
 impl ExecUpdateGuard<'_> {
     /// Returns whether the current task has this access to the task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     ptrace::Access,
+    ///     task::Task, //
+    /// };
+    ///
+    /// let task = Task::find_by_vpid(current!().pid()).ok_or(ESRCH)?;
+    /// let guard = task.lock_exec_update()?;
+    ///
+    /// // A task may look at itself.
+    /// assert!(guard.may_access(Access::ReadRealCreds));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[doc(alias = "ptrace_may_access")]
     #[inline]
     pub fn may_access(&self, access: Access) -> bool {

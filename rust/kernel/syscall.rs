@@ -18,11 +18,13 @@ use crate::{
     prelude::*, //
 };
 
+pub use crate::macros::syscall;
+
 /// Returns whether the current system call comes from a 32-bit program on a 64-bit kernel: from
 /// an i386 or x32 one on x86-64, from an AArch32 one on arm64.
 #[inline]
 pub fn in_compat_syscall() -> bool {
-    // SAFETY: Reads the state of the current task.
+    // SAFETY: An FFI call with no additional requirements.
     unsafe { bindings::in_compat_syscall() }
 }
 
@@ -90,8 +92,7 @@ impl<'a> Registers<'a> {
 
     /// Argument `N`, counted from 0, of a system call in the kernel's own calling convention.
     ///
-    /// On arm64 this is `SC_ARM64_REGS_TO_ARGS`, for AArch32 programs too: the entry from AArch32
-    /// has cleared the upper halves.
+    /// On arm64 this is `SC_ARM64_REGS_TO_ARGS`, which is for AArch32 programs too.
     #[cfg(CONFIG_ARM64)]
     #[inline(always)]
     pub fn native<const N: usize>(self) -> usize {

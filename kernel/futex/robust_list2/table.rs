@@ -12,7 +12,7 @@
 //!
 //!     lists = kmalloc()
 //!     lists->slots[0] = head
-//!     store-release(robust_lists, lists)  (A)
+//!     cmpxchg-release(robust_lists, NULL, lists)  (A)
 //!                                              rcu_read_lock()
 //!                                              lists = load-acquire(robust_lists)  (B)
 //!     WRITE_ONCE(lists->slots[n], word)   (C)
@@ -46,6 +46,7 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
+        rcu,
         rcu_box::{
             RcuBox,
             RcuPointer, //
@@ -82,7 +83,7 @@ impl Index {
     /// [`EINVAL`] where no list can have it.
     pub(crate) fn new(index: c_int) -> Result<Self> {
         match u8::try_from(index) {
-            // INVARIANT: This is the invariant.
+            // INVARIANT: `index` is less than `SLOTS`.
             Ok(index) if index < SLOTS => Ok(Self(index)),
             _ => Err(EINVAL),
         }
@@ -101,16 +102,30 @@ pub(crate) struct Lists {
 }
 
 /// The pointer to the table of `task`.
-pub(crate) fn of(task: &Task) -> &RcuPointer<Lists> {
+fn of(task: &Task) -> &RcuPointer<Lists> {
     // SAFETY: This is the only caller in the kernel, so they all name the same type.
     unsafe { task.futex_robust_lists() }
 }
 
+/// The table of any task, for as long as the reader holds `guard`.
+pub(crate) fn of_other<'a>(task: &'a Task, guard: &'a rcu::Guard) -> Option<&'a Lists> {
+    of(task).load(guard)
+}
+
 /// The table of the current task.
 pub(crate) fn of_current(task: &CurrentTask) -> Option<&Lists> {
-    // SAFETY: Only the task itself takes its table away, in `futex_exit_robust_lists()`. It is
-    // somewhere else while it has a reference.
+    // SAFETY: Only the task itself takes its table away, with `take_of_current()`, whose caller
+    // guarantees that this reference does not exist any more.
     unsafe { of(task).load_protected() }
+}
+
+/// Takes the table away from the current task and from those that read it from now on.
+///
+/// # Safety
+///
+/// No reference from [`of_current`] exists.
+pub(crate) unsafe fn take_of_current(task: &CurrentTask) -> Option<RcuBox<Lists>> {
+    of(task).take()
 }
 
 /// Gives the current task, which has none, a table with a first list.
@@ -122,7 +137,7 @@ pub(crate) fn of_current(task: &CurrentTask) -> Option<&Lists> {
 pub(crate) fn create(task: &CurrentTask, first: Head) -> Result<Index> {
     let table = RcuBox::new(Lists::new(first), GFP_KERNEL_ACCOUNT)?;
 
-    // Only the current task publishes a table, and it had none.
+    // Only the current task publishes a table, and it had none: this error cannot happen.
     of(task).publish(table).map_err(|_| EBUSY)?;
     // INVARIANT: 0 is less than `SLOTS`.
     Ok(Index(0))
@@ -207,6 +222,7 @@ impl Lists {
             return;
         };
         for slot in &self.slots {
+            // ORDERING: Relaxed, see the module's documentation on set and unregister.
             if Head::from_slot(slot.load(Relaxed)) == Some(head) {
                 slot.store(Head::into_slot(Some(head.emptied())), Relaxed);
             }
@@ -217,6 +233,7 @@ impl Lists {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Head> + '_ {
         self.slots
             .iter()
+            // ORDERING: Relaxed, only the task itself has written to the slots.
             .filter_map(|slot| Head::from_slot(slot.load(Relaxed)))
     }
 }

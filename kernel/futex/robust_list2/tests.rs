@@ -77,8 +77,7 @@ impl Width for Address64 {
 }
 
 fn walk_at<A: Width>(head: UserPtr, task: &CurrentTask) -> Result<End> {
-    let mm = task.mm().ok_or(EINVAL)?;
-    let owner = DyingOwner::new(task, mm);
+    let owner = DyingOwner::new(task).ok_or(EINVAL)?;
     Ok(walk(Head::new(head, A::LIST_TYPE)?, &owner))
 }
 

@@ -102,9 +102,9 @@ fn walk_list<A: Address>(head: A, owner: &DyingOwner<'_>) -> Result<End> {
 ///
 /// This is Brent's algorithm. A mark stays at an entry while the walk takes a power of two of
 /// steps, and then moves to where the walk is. In a circle of `n` entries the walk comes back to
-/// the mark after `n` steps, once the power is not less than `n` and the mark is on the circle. No
-/// entry is read a second time for that, and the walk has seen all of them by then: it takes at
-/// most three times as many steps as there are entries.
+/// the mark after `n` steps, once the power is not less than `n` and the mark is on the circle. The
+/// walk reads nothing more for that, and has seen all entries by then: it takes at most three times
+/// as many steps as there are entries.
 struct Lap<A> {
     /// The entry with the mark, or the head, which is not an entry, at the beginning.
     mark: A,

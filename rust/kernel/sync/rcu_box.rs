@@ -20,7 +20,6 @@ use crate::{
         atomic::{
             Acquire,
             Atomic,
-            Relaxed,
             Release, //
         },
         rcu, //
@@ -91,8 +90,8 @@ impl<T> RcuBox<T> {
         Ok(Self(NonNull::from(KBox::leak(boxed)), PhantomData))
     }
 
-    fn into_raw(self) -> *mut Inner<T> {
-        let raw = self.0.as_ptr();
+    fn into_raw(self) -> NonNull<Inner<T>> {
+        let raw = self.0;
         core::mem::forget(self);
         raw
     }
@@ -136,7 +135,13 @@ impl<T: Send + Sync> RcuPointer<T> {
     /// # Examples
     ///
     /// ```
-    /// use kernel::sync::{rcu, rcu_box::{RcuBox, RcuPointer}};
+    /// use kernel::sync::{
+    ///     rcu,
+    ///     rcu_box::{
+    ///         RcuBox,
+    ///         RcuPointer, //
+    ///     }, //
+    /// };
     ///
     /// let pointer = RcuPointer::null();
     /// assert!(pointer.load(&rcu::read_lock()).is_none());
@@ -161,7 +166,8 @@ impl<T: Send + Sync> RcuPointer<T> {
     /// # Safety
     ///
     /// - `field` is valid for `'a`.
-    /// - `*field` is null at first, and for `'a` nothing but an `RcuPointer<T>` writes to it.
+    /// - `*field` is null, or what an `RcuPointer<T>` has written there last, and for `'a` nothing
+    ///   else writes to it.
     #[inline]
     pub unsafe fn from_raw<'a>(field: *mut *mut c_void) -> &'a Self {
         // INVARIANT: By the safety requirements, `*field` is null or an `RcuPointer<T>` wrote it.
@@ -173,16 +179,14 @@ impl<T: Send + Sync> RcuPointer<T> {
     /// Returns the value, for as long as the reader holds `guard`.
     #[doc(alias = "rcu_dereference")]
     #[inline]
-    pub fn load<'a>(&'a self, guard: &'a rcu::Guard) -> Option<&'a T> {
-        let _ = guard;
-
+    pub fn load<'a>(&'a self, _guard: &'a rcu::Guard) -> Option<&'a T> {
         // ORDERING: Acquire pairs with the release in `publish()`: who sees the pointer sees the
         // value that was initialised before.
         let raw = self.0.load(Acquire);
 
         // SAFETY: By the type invariants, the pointer is null or comes from an `RcuBox`. Where
         // `take()` gets hold of that box while the reference exists, dropping it frees the memory
-        // after a grace period, which does not end while `guard` exists.
+        // after a grace period, which does not end while `_guard` exists.
         unsafe { raw.as_ref() }.map(|inner| &inner.value)
     }
 
@@ -209,24 +213,19 @@ impl<T: Send + Sync> RcuPointer<T> {
 
         // INVARIANT: The box has been given up for its pointer, which is stored, or returned.
         // ORDERING: Release pairs with the acquire in `load()`.
-        match self.0.cmpxchg(core::ptr::null_mut(), raw, Release) {
+        match self
+            .0
+            .cmpxchg(core::ptr::null_mut(), raw.as_ptr(), Release)
+        {
             Ok(_) => Ok(()),
-            Err(_) => {
-                // INVARIANT: `raw` was a box until the first line, and has not been stored.
-                // SAFETY: A box is never null.
-                Err(RcuBox(unsafe { NonNull::new_unchecked(raw) }, PhantomData))
-            }
+            // INVARIANT: `raw` was a box until the first line, and has not been stored.
+            Err(_) => Err(RcuBox(raw, PhantomData)),
         }
     }
 
     /// Takes the value away from those readers that come from now on.
     #[inline]
     pub fn take(&self) -> Option<RcuBox<T>> {
-        // A null pointer is by far the most frequent one, and needs no atomic operation.
-        if self.0.load(Relaxed).is_null() {
-            return None;
-        }
-
         // ORDERING: Acquire pairs with the release in `publish()`, like the one in `load()`. Those
         // who still read the value are the grace period's business.
         let raw = self.0.xchg(core::ptr::null_mut(), Acquire);
