@@ -12,7 +12,7 @@ export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF OUT SEED SHORT
 
 H := harness
 
-.PHONY: help run test exec shell kernel check bench fuzz adversity userland matrix
+.PHONY: help run test exec shell kernel check bench fuzz adversity alarms userland matrix
 .PHONY: series bisect-check port print-base-source clean distclean
 .DEFAULT_GOAL := help
 
@@ -45,6 +45,9 @@ fuzz:
 
 adversity:
 	@$(H)/adversity "$(CONFIG)"
+
+alarms:
+	@$(H)/alarms "$(if $(filter default,$(CONFIG)),debug,$(CONFIG))"
 
 userland:
 	@$(H)/userland
