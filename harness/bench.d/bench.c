@@ -446,19 +446,17 @@ static void draw_curves(void)
 	}
 }
 
-static void measure_idle(void)
-{
-	measure_forks();
-	report_slab("task_struct");
-}
-
 int main(int argc, char *argv[])
 {
 	const char *what = argc > 1 ? argv[1] : "";
 	bool new = set2(NULL, ROBUST_LIST_NEW, ROBUST_LIST_QUERY_MAX) > 0;
 
 	if (!strcmp(what, "forks")) {
-		measure_idle();
+		measure_forks();
+		return 0;
+	}
+	if (!strcmp(what, "size")) {
+		report_slab("task_struct");
 		return 0;
 	}
 
@@ -482,6 +480,6 @@ int main(int argc, char *argv[])
 	munmap(locks, (MAX_ENTRIES + 1) * sizeof(*locks));
 	if (new)
 		measure_memory();
-	measure_idle();
+	report_slab("task_struct");
 	return 0;
 }
