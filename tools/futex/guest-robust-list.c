@@ -149,7 +149,8 @@ static void write_word(uint32_t address, uint32_t value)
 /*
  * What compat_exit_robust_list() in kernel/futex/core.c does for a list. The
  * emulator may be killed when it has marked a futex and has not woken anybody:
- * list_op_pending says where it was, and the kernel wakes a waiter for it.
+ * list_op_pending says where it was, and the kernel wakes a waiter for it. That is why
+ * what list_op_pending has itself comes first here: the walk needs the word.
  *
  * Real emulators make sure that a fault in here ends the walk and not the emulator.
  */

@@ -150,6 +150,7 @@ static void start_guest_thread(struct guest_thread *thread)
 		fail("set_robust_list2");
 }
 
+/* Not a real lock: nobody else wants it, and nothing kills the thread in here. */
 static void emulator_take(struct emulator_lock *lock)
 {
 	atomic_store(&lock->word, syscall(SYS_gettid));
