@@ -36,6 +36,7 @@ kernel:
 
 check:
 	@$(H)/check
+	@$(H)/check-docs
 
 bench:
 	@$(H)/bench
