@@ -213,10 +213,7 @@ impl<T: Send + Sync> RcuPointer<T> {
 
         // INVARIANT: The box has been given up for its pointer, which is stored, or returned.
         // ORDERING: Release pairs with the acquire in `load()`.
-        match self
-            .0
-            .cmpxchg(core::ptr::null_mut(), raw.as_ptr(), Release)
-        {
+        match self.0.cmpxchg(core::ptr::null_mut(), raw.as_ptr(), Release) {
             Ok(_) => Ok(()),
             // INVARIANT: `raw` was a box until the first line, and has not been stored.
             Err(_) => Err(RcuBox(raw, PhantomData)),
