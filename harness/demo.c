@@ -31,7 +31,7 @@
 #define IN_VAIN_MS	300
 
 /* Below 4 GiB, for the 32-bit list; the same address in both processes */
-#define SHARED_ADDRESS	0x20000000UL
+#define SHARED_ADDRESS	0x60000000UL
 
 /* A lock: a list entry of either width, and the futex word. */
 struct lock {

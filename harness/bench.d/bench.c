@@ -460,10 +460,10 @@ int main(int argc, char *argv[])
 		return 0;
 	}
 
-	/* 32-bit lists need addresses below 4 GiB. */
-	locks = mmap((void *)0x20000000, (MAX_ENTRIES + 1) * sizeof(*locks), PROT_READ | PROT_WRITE,
+	/* 32-bit lists need addresses below 4 GiB. The heap is anywhere in the first one. */
+	locks = mmap((void *)0x60000000, (MAX_ENTRIES + 1) * sizeof(*locks), PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
-	heads = mmap((void *)0x1f000000, 4096, PROT_READ | PROT_WRITE,
+	heads = mmap((void *)0x5f000000, 4096, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
 	if (locks == MAP_FAILED || heads == MAP_FAILED)
 		die("mmap");

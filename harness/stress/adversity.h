@@ -34,8 +34,11 @@
 /* A waiter that nobody wakes, and a process that does not die, is given up after this long. */
 #define PATIENCE	30
 
-/* Where a test has its memory: 32-bit lists have to be below 4 GiB. */
-#define AREA		0x20000000UL
+/*
+ * Where a test has its memory: 32-bit lists have to be below 4 GiB. A static program
+ * has its heap anywhere in the first one.
+ */
+#define AREA		0x60000000UL
 
 static inline long set_robust_list2(const void *head, int index, unsigned int flags)
 {

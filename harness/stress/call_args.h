@@ -201,7 +201,7 @@ static inline void random_set(struct rng *rng, unsigned int who, struct set_call
  * Where results are stored: below 4 GiB, so that all entries can name it, between
  * memory that cannot be written to and memory that cannot be accessed at all.
  */
-#define RESULTS			0x10000000UL
+#define RESULTS			0x54000000UL
 #define RESULTS_PATTERN		0xa5
 
 struct results {

@@ -114,9 +114,9 @@ static inline void put_word(struct maker *maker, __u64 at)
 static inline __u64 bad_address(struct rng *rng, enum list_kind kind)
 {
 	static const __u64 bad[] = {
-		0, 0, 2, 4, 8, 16, 0xfffffff0, 0xfffffff8, 0xfffffffc, 0x1fffe000, 0xbffffff8,
+		0, 0, 2, 4, 8, 16, 0xfffffff0, 0xfffffff8, 0xfffffffc, 0x4fffe000, 0xbffffff8,
 		0xffff800000000000, 0xffffffff81000000, 0xfffffffffffffff0, 0x0000800000000000,
-		0x5a00000020000000, 0x2020000000, 0x8000000020000000,
+		0x5a00000050000000, 0x2050000000, 0x8000000050000000,
 	};
 
 	return cut_address(kind, bad[below(rng, pointer_size(kind) == 4 ? 11 : ARRAY_SIZE(bad))]);

@@ -23,7 +23,7 @@
 #define ARENA_PAGES		8
 #define PAGES			(ARENAS * ARENA_PAGES)
 
-static const __u64 arena_start[] = { 0x20000000, 0xc0000000, 0x1020000000 };
+static const __u64 arena_start[] = { 0x50000000, 0xc0000000, 0x1050000000 };
 
 enum mapping {
 	ANON_PRIVATE,

@@ -28,7 +28,7 @@
 #define MOST_HELD		3
 
 /* Below 4 GiB, for 32-bit lists */
-#define SHARED_ADDRESS		0x30000000UL
+#define SHARED_ADDRESS		0x70000000UL
 
 struct shared {
 	__u64	seed;

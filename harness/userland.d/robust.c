@@ -39,7 +39,7 @@
 #define PATIENCE	30
 
 /* 32-bit lists have to be below 4 GiB. */
-#define AREA_ADDRESS	0x20000000UL
+#define AREA_ADDRESS	0x60000000UL
 
 #define SKIPPED		4
 

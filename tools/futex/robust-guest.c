@@ -43,8 +43,11 @@ static void fail(const char *what)
 
 /* ---- The emulator ---- */
 
-/* Where the guest's memory is: below 4 GiB, at the same address for the guest. */
-#define GUEST_MEMORY	0x20000000UL
+/*
+ * Where the guest's memory is: below 4 GiB, at the same address for the guest, and
+ * behind the first one, in which a static program may have its heap.
+ */
+#define GUEST_MEMORY	0x60000000UL
 
 /* The system calls of an i386 program that this guest makes */
 enum {

@@ -51,8 +51,11 @@
 /* More than ROBUST_LIST_LIMIT of set_robust_list() */
 #define MANY_LOCKS	5000
 
-/* Where the memory of a test is: 32-bit lists have to be below 4 GiB. */
-#define AREA_ADDRESS	0x20000000UL
+/*
+ * Where the memory of a test is: 32-bit lists have to be below 4 GiB. A static
+ * program has its heap anywhere in the first one.
+ */
+#define AREA_ADDRESS	0x60000000UL
 
 static long set_robust_list2(void *head, int index, unsigned int flags)
 {
