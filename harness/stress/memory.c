@@ -4,6 +4,7 @@
  * registered one, charged to its memory cgroup, and nothing when the task is gone.
  *
  * memory [short]
+ * memory churn		only takes tables, and gives them back
  */
 
 #define _GNU_SOURCE
@@ -27,6 +28,8 @@
 
 /* Threads that hold lists at the same time */
 #define HOLDERS		1000
+/* More tables than the slab allocator keeps at hand */
+#define CHURN		2000
 #define STACK		(64UL * 1024)
 
 static struct list lists[MAX_KINDS];
@@ -345,6 +348,13 @@ int main(int argc, char **argv)
 		place_lists(lists, (char *)AREA);
 		if (n)
 			exec_once_more(n - 1);
+		return 0;
+	}
+
+	if (has_argument(argc, argv, "churn")) {
+		map_shared(AREA, 0x10000);
+		place_lists(lists, (char *)AREA);
+		cycle_threads(CHURN);
 		return 0;
 	}
 
