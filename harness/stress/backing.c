@@ -441,6 +441,72 @@ static void test_userfaultfd(void)
 	}
 }
 
+/*
+ * arm64 ignores the top byte of an address, and the kernel does so for processes that
+ * have asked for it. What a memory allocator with tags returns is such an address.
+ */
+#ifdef __aarch64__
+static char *tagged(char *at)
+{
+	return (char *)((uintptr_t)at | 0x2aUL << 56);
+}
+
+static bool hold_tagged(bool enable)
+{
+	if (enable && prctl(PR_SET_TAGGED_ADDR_CTRL, PR_TAGGED_ADDR_ENABLE, 0, 0, 0))
+		return false;
+	for (int kind = 0; kind < KINDS; kind++) {
+		struct list list = lists[kind];
+
+		if (is_64bit(kind)) {
+			list.head = tagged(list.head);
+			list.entry = tagged(list.entry);
+			list.word = tagged(list.word);
+		}
+		if (!map_list(kind, false) || !hold(&list))
+			return false;
+	}
+	return true;
+}
+
+static bool take_tagged(void *arg)
+{
+	(void)arg;
+	return hold_tagged(true);
+}
+
+static bool take_tagged_unasked(void *arg)
+{
+	(void)arg;
+	return hold_tagged(false);
+}
+
+static void test_tags(void)
+{
+	pid_t pid;
+
+	new_lists();
+	pid = start(take_tagged_unasked, NULL, NULL);
+	ok(kill_and_reap(pid), "tagged addresses that nobody has asked for: the owner dies");
+	for (int kind = 0; kind < KINDS; kind++)
+		ok(count_marked(kind) == (is_64bit(kind) ? 0 : LOCKS),
+		   "tagged addresses that nobody has asked for: %s", kind_names[kind]);
+
+	if (prctl(PR_GET_TAGGED_ADDR_CTRL, 0, 0, 0, 0) < 0) {
+		skip("tagged addresses", "no CONFIG_ARM64_TAGGED_ADDR_ABI");
+		return;
+	}
+	new_lists();
+	pid = start(take_tagged, NULL, NULL);
+	ok(kill_and_reap(pid), "tagged addresses: the owner dies");
+	check_marked("with tagged addresses", ENTRIES, LOCKS);
+}
+#else
+static void test_tags(void)
+{
+}
+#endif
+
 int main(int argc, char **argv)
 {
 	struct scenario scenarios[] = {
@@ -464,6 +530,7 @@ int main(int argc, char **argv)
 	page = sysconf(_SC_PAGESIZE);
 	for (size_t i = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++)
 		run(&scenarios[i]);
+	test_tags();
 	test_swap();
 	test_userfaultfd();
 	return tap_end();
