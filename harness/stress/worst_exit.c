@@ -366,6 +366,11 @@ int main(int argc, char **argv)
 	icount = has_argument(argc, argv, "icount");
 	map_shared(AREA, sizeof(*meter));
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	/* Soft lockups are reported after twice this time. */
+	if (write_file("/proc/sys/kernel/watchdog_thresh", "1"))
+		say("a soft lockup is reported after 2 s");
+	if (write_file("/proc/sys/kernel/hung_task_timeout_secs", "2"))
+		say("a hung task is reported after 2 s");
 	nr_lists = brief ? 1 : ROBUST_LISTS_PER_TASK;
 	nr_entries = brief ? LIMIT / 8 : LIMIT;
 	nr_far_entries = brief ? LIMIT / 64 : LIMIT / 8;
