@@ -72,6 +72,12 @@ set_config() {
 	OBJ=$ROOT/$ARCH-$CONFIG TREE=$ROOT/linux
 }
 
+# arches_of CONFIG: the architectures that have what it asks for.
+arches_of() {
+	[[ +$1+ == *+hwtags+* ]] || echo x86_64
+	echo arm64
+}
+
 # with_lock NAME COMMAND...: one process at a time does what NAME stands for.
 # The lock goes away with the process, however that ends.
 with_lock() {
