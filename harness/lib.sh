@@ -74,7 +74,7 @@ set_config() {
 
 # arches_of CONFIG: the architectures that have what it asks for.
 arches_of() {
-	[[ +$1+ == *+hwtags+* ]] || echo x86_64
+	[[ +$1+ == *+swtags+* ]] || echo x86_64
 	echo arm64
 }
 
