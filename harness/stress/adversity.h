@@ -432,7 +432,7 @@ static inline bool have_kasan(void)
 	char line[512];
 
 	while (file && !found && fgets(line, sizeof(line), file))
-		found = strstr(line, " kasan_quarantine_put\n");
+		found = strstr(line, " __kasan_slab_alloc\n");
 	if (file)
 		fclose(file);
 	return found;
