@@ -451,9 +451,11 @@ static char *tagged(char *at)
 	return (char *)((uintptr_t)at | 0x2aUL << 56);
 }
 
-static bool hold_tagged(bool enable)
+static bool take_tagged(void *arg)
 {
-	if (enable && prctl(PR_SET_TAGGED_ADDR_CTRL, PR_TAGGED_ADDR_ENABLE, 0, 0, 0))
+	const bool *ask = arg;
+
+	if (*ask && prctl(PR_SET_TAGGED_ADDR_CTRL, PR_TAGGED_ADDR_ENABLE, 0, 0, 0))
 		return false;
 	for (int kind = 0; kind < KINDS; kind++) {
 		struct list list = lists[kind];
@@ -469,24 +471,13 @@ static bool hold_tagged(bool enable)
 	return true;
 }
 
-static bool take_tagged(void *arg)
-{
-	(void)arg;
-	return hold_tagged(true);
-}
-
-static bool take_tagged_unasked(void *arg)
-{
-	(void)arg;
-	return hold_tagged(false);
-}
-
 static void test_tags(void)
 {
+	bool ask = false;
 	pid_t pid;
 
 	new_lists();
-	pid = start(take_tagged_unasked, NULL, NULL);
+	pid = start(take_tagged, NULL, &ask);
 	ok(kill_and_reap(pid), "tagged addresses that nobody has asked for: the owner dies");
 	for (int kind = 0; kind < KINDS; kind++)
 		ok(count_marked(kind) == (is_64bit(kind) ? 0 : LOCKS),
@@ -497,7 +488,8 @@ static void test_tags(void)
 		return;
 	}
 	new_lists();
-	pid = start(take_tagged, NULL, NULL);
+	ask = true;
+	pid = start(take_tagged, NULL, &ask);
 	ok(kill_and_reap(pid), "tagged addresses: the owner dies");
 	check_marked("with tagged addresses", ENTRIES, LOCKS);
 }
