@@ -5,7 +5,7 @@
 //! A robust list holds the futexes that a thread has locked. When the thread exits or execs, the
 //! kernel walks the list, marks those futexes with `FUTEX_OWNER_DIED` and wakes a waiter each.
 //! `set_robust_list()` knows one such list per thread, of the kernel's own pointer width; these
-//! calls add up to [`ROBUST_LISTS_PER_TASK`](kernel::uapi::ROBUST_LISTS_PER_TASK) more, each of
+//! calls add up to [`ROBUST_LISTS_PER_TASK`](kernel::futex::ROBUST_LISTS_PER_TASK) more, each of
 //! 32-bit or 64-bit pointers.
 //!
 //! From the system call to the walk:
@@ -15,7 +15,8 @@
 //! - [`table`] holds the heads of one task,
 //! - [`walk`] goes through a list in user memory, with the pointers of [`pointer`].
 //!
-//! C callers: `futex_cleanup()` and the unlock operations of `futex()`, in `kernel/futex/core.c`.
+//! C callers: `begin_new_exec()` in `fs/exec.c`, and `futex_cleanup()` and the unlock operations of
+//! `futex()` in `kernel/futex/core.c`.
 
 #[path = "robust_list2/head.rs"]
 mod head;
@@ -32,7 +33,6 @@ mod tests;
 mod walk;
 
 use kernel::{
-    futex::DyingOwner,
     prelude::*,
     ptrace::Access,
     sync::rcu,
@@ -56,6 +56,7 @@ use table::{
     Index,
     Lists, //
 };
+use walk::Walk;
 
 /// What comes before the crate's log messages, which only its tests have.
 #[cfg(CONFIG_FUTEX_ROBUST_LIST2_KUNIT_TEST)]
@@ -78,7 +79,7 @@ const __LOG_PREFIX: &[u8] = b"robust_list2\0";
 #[syscall]
 fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long> {
     let task = current!();
-    let lists = table::of_current(task);
+    let lists = Lists::of_current(task);
 
     let index = match Request::new(head, index, flags, in_64bit_syscall)? {
         Request::New(head) => match lists {
@@ -122,7 +123,7 @@ fn get_robust_list2(pid: c_int, head: UserPtr, index: c_int, flags: c_uint) -> R
     let index = Index::new(index)?;
 
     let list = if pid == 0 {
-        table::of_current(current!()).and_then(|lists| lists.get(index))
+        Lists::of_current(current!()).and_then(|lists| lists.get(index))
     } else {
         registered_of_other(pid, index)?
     }
@@ -145,39 +146,48 @@ fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
     // Still under the lock: after an exec the answer would be about another program, which the
     // check was not made for. The lock does not keep the thread from exiting; RCU is for that.
     let rcu = rcu::read_lock();
-    Ok(table::of_other(&task, &rcu).and_then(|lists| lists.get(index)))
+    Ok(Lists::of_other(&task, &rcu).and_then(|lists| lists.get(index)))
 }
 
-/// Handles the lists of the current task, which exits or execs, in the order of their indexes, and
-/// unregisters them.
+/// Handles the lists of the current task in the order of their indexes, and unregisters them.
 ///
-/// Only `futex_cleanup()` calls this. The task may sleep.
+/// `futex_exit_robust_lists()` in `include/linux/futex.h` calls this if the task has a table: first
+/// in `begin_new_exec()`, while the task still has the TID that its futex words hold, and then in
+/// `futex_cleanup()`, which says why no lock is needed against waiters of PI futexes. May sleep.
+///
+/// # Safety
+///
+/// The task is not inside `set_robust_list2()`, `get_robust_list2()` or an operation of `futex()`.
 #[export]
-pub extern "C" fn futex_exit_robust_lists() {
+pub unsafe extern "C" fn __futex_exit_robust_lists() {
     let task = current!();
 
-    // SAFETY: References from `of_current()` do not outlive a system call or an unlock operation of
-    // `futex()`, and the task is in neither of them.
-    let lists = unsafe { table::take_of_current(task) };
+    // SAFETY: References to the table do not outlive a system call or an operation of `futex()`,
+    // and by the safety requirements the task is in none of them.
+    let table = unsafe { task.take_robust_list_table() };
 
-    // From here on nobody finds the lists any more. The memory is freed after a grace period that
-    // begins when `lists` goes out of scope, for those who have found them before.
-    if let (Some(lists), Some(owner)) = (lists, DyingOwner::new(task)) {
-        for head in lists.iter() {
-            walk::walk(head, &owner);
+    // From here on no reader finds the table. The grace period for readers that have found it
+    // begins when `table` is dropped.
+    if let (Some(table), Some(mut walk)) = (table, Walk::of_current(task)) {
+        for head in Lists::of_table(&table).iter() {
+            walk.list(head);
         }
     }
 }
 
 /// Empties the list of the current task whose `list_op_pending` is at `pop`.
 ///
-/// This is for an unlock operation of `futex()` that could not clear the word. The list would tell
-/// the kernel at exit that an operation on a futex is under way, when that memory may have become
-/// something else long ago. `list_type` is the width of the pointer, `ROBUST_LIST_32BIT` or
-/// `ROBUST_LIST_64BIT`.
+/// An unlock operation of `futex()` calls this when it could not clear the word. Otherwise exit
+/// would take the word for an operation under way, on memory that may have been reused long ago.
+/// `list_type` is the width of the pointer, `ROBUST_LIST_32BIT` or `ROBUST_LIST_64BIT`.
+///
+/// # Safety
+///
+/// The task is not inside [`__futex_exit_robust_lists`]. `pop` is a user address and may be any
+/// value.
 #[export]
-pub extern "C" fn futex_robust_lists_drop_pending(pop: *mut c_void, list_type: c_uint) {
-    if let Some(lists) = table::of_current(current!()) {
+pub unsafe extern "C" fn futex_robust_lists_drop_pending(pop: *mut c_void, list_type: c_uint) {
+    if let Some(lists) = Lists::of_current(current!()) {
         lists.clear_pending(UserPtr::from_ptr(pop), Type::from_flags(list_type));
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Futexes.
+//! Robust futexes.
 //!
 //! C headers: [`include/linux/futex_types.h`](srctree/include/linux/futex_types.h),
 //! `kernel/futex/futex.h`.
 //!
-//! This is for code that is built into the kernel: modules cannot call what is behind it.
+//! Only built-in code can use this module, because the C functions behind it are not exported.
 
 use core::marker::PhantomData;
 
@@ -16,19 +16,15 @@ use crate::{
     prelude::*,
     task::CurrentTask, //
 };
-#[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
-use crate::{
-    sync::rcu_box::RcuPointer,
-    task::Task, //
-};
 
-// `bindgen` computes the layout of `struct task_struct` a second time, and the accessor below
-// depends on the result.
 #[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
-static_assert!(
-    core::mem::offset_of!(bindings::task_struct, futex.robust_lists)
-        == bindings::TASK_STRUCT_ROBUST_LISTS_OFFSET
-);
+mod robust_list_table;
+
+#[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
+pub use self::robust_list_table::{
+    RobustListTable,
+    ROBUST_LISTS_PER_TASK, //
+};
 
 /// How a robust futex is locked, from bit 0 of the list's pointer to it (`FUTEX_ROBUST_MOD_PI`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,64 +35,64 @@ pub enum Protocol {
     Pi,
 }
 
-/// Where a dying task's robust list mentions a futex.
+/// Whose TID a futex word held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// In an entry of the list: the task has the lock, or had it and died while it let go.
+pub enum Holder {
+    /// The task's, which is no longer in the word.
+    Task,
+    /// Another task's or nobody's. The word is unchanged.
+    Other,
+}
+
+/// Where a robust list mentions a futex.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// In an entry.
     Entry,
-    /// In `list_op_pending`: the task may have died between the futex operation and the list's.
-    /// A waiter may have to be woken although the task is not the owner.
+    /// In `list_op_pending`.
     Pending,
 }
 
-/// A task that exits or execs, as the owner of robust futexes.
+/// The current task as the owner of robust futexes, on which it gives up its claims.
+///
+/// That is what a task does when it exits or execs, but any user task may do it at any time: the
+/// only effects are those on futex words and on their waiters.
 ///
 /// # Invariants
 ///
-/// `task` has an address space of its own for `'a`.
-pub struct DyingOwner<'a> {
+/// `task` has an address space for `'a`.
+pub struct RobustFutexOwner<'a> {
     task: &'a CurrentTask,
     _mm: PhantomData<&'a MmWithUser>,
-    /// What the futex words hold that the task owns: its TID, as its own PID namespace has it.
+    /// The TID that the futex words of the task hold: the one in its own PID namespace.
     tid: u32,
 }
 
-impl<'a> DyingOwner<'a> {
-    /// Makes `task` an owner, unless it has no address space, like a kernel thread.
+impl<'a> RobustFutexOwner<'a> {
+    /// Returns the current task as an owner, unless it has no address space (a kernel thread).
     #[inline]
-    pub fn new(task: &'a CurrentTask) -> Option<Self> {
+    pub fn of_current(task: &'a CurrentTask) -> Option<Self> {
         task.mm()?;
 
-        // SAFETY: `task` is a valid task. A null pointer stands for the namespace of the current
-        // task, which is this one.
-        let tid = unsafe {
-            bindings::__task_pid_nr_ns(
-                task.as_ptr(),
-                bindings::pid_type_PIDTYPE_PID,
-                core::ptr::null_mut(),
-            )
-        };
-
-        // INVARIANT: `task` has an address space. Nothing takes that away while there is the
-        // reference to it that `CurrentTask::mm()` has given out for `'a`.
+        // INVARIANT: `task` has an address space, and keeps it while the reference exists that
+        // `CurrentTask::mm()` gave out for `'a`.
         Some(Self {
             task,
             _mm: PhantomData,
             // CAST: A TID is not negative.
-            tid: tid as u32,
+            tid: task.pid_nr_ns(None) as u32,
         })
     }
 
-    /// Does for one futex of a robust list what the kernel does when its owner dies.
+    /// Gives up the futex of an entry of a robust list.
     ///
-    /// Where the word at `uaddr` holds the TID of the task, it becomes `FUTEX_OWNER_DIED`, keeps
-    /// `FUTEX_WAITERS`, and one waiter is woken. Any other word is left alone, but with
-    /// [`Origin::Pending`] a waiter may be woken for it.
+    /// If the word at `uaddr` holds the task's TID, the word becomes `FUTEX_OWNER_DIED`, keeps
+    /// `FUTEX_WAITERS`, and one waiter is woken.
     ///
     /// # Errors
     ///
-    /// [`EFAULT`] where `uaddr` is not a multiple of four or does not refer to memory that can be
-    /// read and written.
+    /// [`EFAULT`] if `uaddr` is not a multiple of four or does not refer to memory that can be
+    /// read and, for the task's own futexes, written.
     ///
     /// # Examples
     ///
@@ -104,9 +100,9 @@ impl<'a> DyingOwner<'a> {
     /// # #[cfg(CONFIG_MMU)] {
     /// use kernel::{
     ///     futex::{
-    ///         DyingOwner,
-    ///         Origin,
-    ///         Protocol, //
+    ///         Holder,
+    ///         Protocol,
+    ///         RobustFutexOwner, //
     ///     },
     ///     kunit::UserMemory,
     ///     uapi, //
@@ -115,45 +111,55 @@ impl<'a> DyingOwner<'a> {
     /// let memory = UserMemory::new(0x30_0000, 4096)?;
     /// let (mine, other) = (memory.at(0), memory.at(4));
     /// let task = current!();
-    /// let tid = u32::try_from(task.pid())?;
+    /// let tid = u32::try_from(task.pid_nr_ns(None))?;
     ///
     /// mine.write_word(tid)?;
     /// other.write_word(tid + 1)?;
     ///
-    /// let owner = DyingOwner::new(task).ok_or(EINVAL)?;
-    /// for uaddr in [mine, other] {
-    ///     owner.release(uaddr, Protocol::Plain, Origin::Entry)?;
-    /// }
+    /// let owner = RobustFutexOwner::of_current(task).ok_or(EINVAL)?;
+    /// assert_eq!(owner.abandon_entry(mine, Protocol::Plain), Ok(Holder::Task));
+    /// assert_eq!(owner.abandon_entry(other, Protocol::Plain), Ok(Holder::Other));
     ///
     /// assert_eq!(mine.read_word::<u32>()?, uapi::FUTEX_OWNER_DIED);
     /// assert_eq!(other.read_word::<u32>()?, tid + 1);
-    /// assert_eq!(owner.release(memory.at(2), Protocol::Plain, Origin::Entry), Err(EFAULT));
-    /// memory.unmap()?;
+    /// assert_eq!(owner.abandon_entry(memory.at(2), Protocol::Plain), Err(EFAULT));
     /// # }
     /// # Ok::<(), Error>(())
     /// ```
     #[inline(always)]
-    pub fn release(&self, uaddr: UserPtr, protocol: Protocol, origin: Origin) -> Result {
-        if origin == Origin::Entry && uaddr.as_const_ptr().addr() % align_of::<u32>() == 0 {
-            let word: u32 = uaddr.read_word()?;
-
-            // Most locks in a list are the task's own and nobody waits for them, or they are
-            // somebody else's. Both are over here, without what `handle_futex_death()` has to
-            // find out for each of them.
-            if word & bindings::FUTEX_TID_MASK != self.tid {
-                return Ok(());
-            }
-            if word & bindings::FUTEX_WAITERS == 0
-                && cmpxchg(uaddr, word, bindings::FUTEX_OWNER_DIED)
-            {
-                return Ok(());
-            }
+    pub fn abandon_entry(&self, uaddr: UserPtr, protocol: Protocol) -> Result<Holder> {
+        if uaddr.as_const_ptr().addr() % align_of::<u32>() != 0 {
+            return Err(EFAULT);
         }
-        self.handle_death(uaddr, protocol, origin)
+        let word: u32 = uaddr.read_word()?;
+
+        if word & bindings::FUTEX_TID_MASK != self.tid {
+            return Ok(Holder::Other);
+        }
+        // Most locks have no waiter. They need none of what `handle_futex_death()` finds out.
+        if word & bindings::FUTEX_WAITERS != 0
+            || !cmpxchg(uaddr, word, bindings::FUTEX_OWNER_DIED)
+        {
+            self.handle_death(uaddr, protocol, Origin::Entry)?;
+        }
+        Ok(Holder::Task)
     }
 
-    /// All that can be: waiters, faults, words that change, and the races around
-    /// `list_op_pending`.
+    /// Gives up the futex of `list_op_pending`, which the task was about to lock or unlock.
+    ///
+    /// This is [`RobustFutexOwner::abandon_entry`] for a task that may have died between the
+    /// operation on the futex word and that on the list. If the word holds another TID, a waiter
+    /// may have to be woken nevertheless.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`], as [`RobustFutexOwner::abandon_entry`].
+    #[inline]
+    pub fn abandon_pending(&self, uaddr: UserPtr, protocol: Protocol) -> Result {
+        self.handle_death(uaddr, protocol, Origin::Pending)
+    }
+
+    /// Slow path: waiters, faults, concurrent changes and `list_op_pending`.
     #[doc(alias = "handle_futex_death")]
     #[cold]
     #[inline]
@@ -177,8 +183,8 @@ impl<'a> DyingOwner<'a> {
     }
 }
 
-/// Changes a futex word from `old` to `new`, if that needs no page fault and it still is `old`.
-/// Returns whether it has.
+/// Changes a futex word from `old` to `new` if it still is `old` and the access does not fault.
+/// Returns whether it did.
 #[doc(alias = "futex_cmpxchg_value_locked")]
 #[inline(always)]
 fn cmpxchg(uaddr: UserPtr, old: u32, new: u32) -> bool {
@@ -189,25 +195,4 @@ fn cmpxchg(uaddr: UserPtr, old: u32, new: u32) -> bool {
         bindings::futex_cmpxchg_value_locked(&mut found, uaddr.as_mut_ptr().cast(), old, new)
     };
     ret == 0 && found == old
-}
-
-#[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
-impl Task {
-    /// Returns the pointer to the table of lists that `set_robust_list2()` registered.
-    ///
-    /// # Safety
-    ///
-    /// Every caller names the same `T`.
-    #[inline]
-    pub unsafe fn futex_robust_lists<T: Send + Sync + 'static>(&self) -> &RcuPointer<T> {
-        // SAFETY: By the type invariants, `self` is a valid task.
-        let field = unsafe { &raw mut (*self.as_ptr()).futex.robust_lists };
-
-        // SAFETY:
-        // - `field` is a field of `self`, so it is valid for as long as the returned reference.
-        // - `futex_init_task()` has made it null, and C code only compares it with null.
-        // - All other accesses go through this function, and the caller guarantees that they
-        //   name the same `T`.
-        unsafe { RcuPointer::from_raw(field.cast()) }
-    }
 }

@@ -79,7 +79,7 @@ impl ExecUpdateGuard<'_> {
     ///     task::Task, //
     /// };
     ///
-    /// let task = Task::find_by_vpid(current!().pid()).ok_or(ESRCH)?;
+    /// let task = Task::find_by_vpid(current!().pid_nr_ns(None)).ok_or(ESRCH)?;
     /// let guard = task.lock_exec_update()?;
     ///
     /// // A task may look at itself.

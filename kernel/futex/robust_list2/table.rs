@@ -3,9 +3,9 @@
 //! The lists that one task has registered.
 //!
 //! `task_struct::futex.robust_lists` is null until the task registers its first list, and then
-//! points to a [`Lists`] until the task exits or execs. Only the task itself writes to either of
-//! them, and it is never inside two system calls at a time, so there is no lock. Other tasks read
-//! them, in `get_robust_list2()`:
+//! points to a [`RobustListTable`] until the task exits or execs. Only the task itself writes to
+//! the pointer and to the table, and it runs one system call at a time, so no lock is needed. Other
+//! tasks read both in `get_robust_list2()`:
 //!
 //! ```text
 //!     the task                                 another task
@@ -23,40 +23,39 @@
 //!                                              rcu_read_unlock()
 //! ```
 //!
-//! - **First registration.** (B) pairs with (A). Who sees the pointer sees the table with its first
-//!   list, never memory that was there before.
-//! - **Set and unregister.** A slot is one word, so (D) sees it as it was before (C) or as it is
-//!   after: a head never appears with the type of another one. No order between slots is promised.
-//!   A reader that goes from 0 to 9 may see a list at two indexes or at none while the task moves
-//!   it, as with any two system calls.
-//! - **Exit.** `exec_update_lock` does not exclude it. The reader may be anywhere between (B) and
-//!   (D) at (E) and (F). It goes on reading the table as the task left it, because the grace period
-//!   of (F) does not end before `rcu_read_unlock()`. A reader that comes after (E) finds nothing.
-//! - **Exec.** Like exit. The old program's lists are gone before the exec takes
-//!   `exec_update_lock`, and the new program runs after the exec has released it: a reader that was
-//!   allowed to read the old program under the lock sees no list of the new one.
+//! - **First registration.** (B) pairs with (A). A reader that observes the pointer observes an
+//!   initialised table.
+//! - **Set and unregister.** A slot is one word, so (D) reads it as it was before or after (C): a
+//!   head never appears with the type of another head. Slots are not ordered against each other. A
+//!   reader that goes from 0 to 9 may find a list at two indexes or at none while the task moves
+//!   the list, as with any two system calls.
+//! - **Exit.** `exec_update_lock` does not exclude exit. A reader that is between (B) and (D) at
+//!   (E) and (F) goes on reading the table as the task left it, because the grace period of (F)
+//!   does not end before `rcu_read_unlock()`. A reader that comes after (E) finds nothing.
+//! - **Exec.** As exit. The old program's lists are gone before the exec takes `exec_update_lock`,
+//!   and the new program runs after the exec has released it. So a reader that was allowed under
+//!   the lock to read the old program reads no list of the new one.
 //! - **Fork.** The child begins with a copy of its parent's pointer. `futex_init_task()` clears it
-//!   before anybody can see the child, and before anything of the child is freed.
+//!   before anybody can find the child, and before anything of the child is freed.
 
 use kernel::{
+    futex::{
+        RobustListTable,
+        ROBUST_LISTS_PER_TASK, //
+    },
     num::casts,
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        rcu,
-        rcu_box::{
-            RcuBox,
-            RcuPointer, //
-        },
+        atomic::Relaxed,
+        rcu::{
+            self,
+            RcuFreeBox, //
+        }, //
     },
     task::{
         CurrentTask,
         Task, //
     },
-    uapi, //
 };
 
 use crate::head::{
@@ -65,7 +64,7 @@ use crate::head::{
 };
 
 /// The number of slots.
-const SLOTS: u8 = casts::u32_into_u8::<{ uapi::ROBUST_LISTS_PER_TASK }>();
+const SLOTS: u8 = casts::usize_into_u8::<ROBUST_LISTS_PER_TASK>();
 
 /// The index of a list in the table of its task.
 ///
@@ -80,7 +79,7 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] where no list can have it.
+    /// [`EINVAL`] if no list can have it.
     pub(crate) fn new(index: c_int) -> Result<Self> {
         match u8::try_from(index) {
             // INVARIANT: `index` is less than `SLOTS`.
@@ -97,76 +96,59 @@ impl From<Index> for c_long {
 }
 
 /// The lists of one task.
-pub(crate) struct Lists {
-    slots: [Atomic<usize>; casts::u8_as_usize(SLOTS)],
-}
+#[derive(Clone, Copy)]
+pub(crate) struct Lists<'a>(&'a RobustListTable);
 
-/// The pointer to the table of `task`.
-fn of(task: &Task) -> &RcuPointer<Lists> {
-    // SAFETY: This is the only caller in the kernel, so they all name the same type.
-    unsafe { task.futex_robust_lists() }
-}
-
-/// The table of any task, for as long as the reader holds `guard`.
-pub(crate) fn of_other<'a>(task: &'a Task, guard: &'a rcu::Guard) -> Option<&'a Lists> {
-    of(task).load(guard)
-}
-
-/// The table of the current task.
-pub(crate) fn of_current(task: &CurrentTask) -> Option<&Lists> {
-    // SAFETY: Only the task itself takes its table away, with `take_of_current()`, whose caller
-    // guarantees that this reference does not exist any more.
-    unsafe { of(task).load_protected() }
-}
-
-/// Takes the table away from the current task and from those that read it from now on.
-///
-/// # Safety
-///
-/// No reference from [`of_current`] exists.
-pub(crate) unsafe fn take_of_current(task: &CurrentTask) -> Option<RcuBox<Lists>> {
-    of(task).take()
+/// Creates a table with a first list.
+pub(crate) fn new_table(first: Head) -> impl Init<RobustListTable> {
+    RobustListTable::new(Head::into_slot(Some(first)))
 }
 
 /// Gives the current task, which has none, a table with a first list.
 ///
 /// # Errors
 ///
-/// [`ENOMEM`] where there is no memory. The memory is charged to the task's memory cgroup.
+/// [`ENOMEM`] if there is no memory. The memory is charged to the task's memory cgroup.
 #[cold]
 pub(crate) fn create(task: &CurrentTask, first: Head) -> Result<Index> {
-    let table = RcuBox::new(Lists::new(first), GFP_KERNEL_ACCOUNT)?;
+    let table = RcuFreeBox::new(new_table(first), GFP_KERNEL_ACCOUNT)?;
 
-    // Only the current task publishes a table, and it had none: this error cannot happen.
-    of(task).publish(table).map_err(|_| EBUSY)?;
+    // Only the current task publishes its table, and it had none: this error cannot happen.
+    task.publish_robust_list_table(table).map_err(|_| EBUSY)?;
     // INVARIANT: 0 is less than `SLOTS`.
     Ok(Index(0))
 }
 
-impl Lists {
+impl<'a> Lists<'a> {
     /// How many lists a task can have.
     pub(crate) const MAX: u8 = SLOTS;
 
-    /// Creates a table in which slot 0 has a list and the others are free.
-    pub(crate) fn new(first: Head) -> impl Init<Self> {
-        init!(Self {
-            slots <- pin_init::init_array_from_fn(move |n| {
-                Atomic::new(Head::into_slot((n == 0).then_some(first)))
-            }),
-        })
+    /// The lists in a table.
+    pub(crate) fn of_table(table: &'a RobustListTable) -> Self {
+        Self(table)
+    }
+
+    /// The lists of the current task.
+    pub(crate) fn of_current(task: &'a CurrentTask) -> Option<Self> {
+        task.own_robust_list_table().map(Self)
+    }
+
+    /// The lists of any task, for as long as the reader holds `guard`.
+    pub(crate) fn of_other(task: &'a Task, guard: &'a rcu::Guard) -> Option<Self> {
+        task.robust_list_table(guard).map(Self)
     }
 
     /// Returns the list at `index`.
     #[inline]
-    pub(crate) fn get(&self, index: Index) -> Option<Head> {
-        let slot = self.slots.get(usize::from(index.0))?;
+    pub(crate) fn get(self, index: Index) -> Option<Head> {
+        let slot = self.0.slots().get(usize::from(index.0))?;
         // ORDERING: Relaxed, see the module's documentation on set and unregister.
         Head::from_slot(slot.load(Relaxed))
     }
 
     #[inline]
-    fn store(&self, index: Index, new: Option<Head>) {
-        if let Some(slot) = self.slots.get(usize::from(index.0)) {
+    fn store(self, index: Index, new: Option<Head>) {
+        if let Some(slot) = self.0.slots().get(usize::from(index.0)) {
             // ORDERING: Relaxed, see the module's documentation on set and unregister.
             slot.store(Head::into_slot(new), Relaxed);
         }
@@ -174,7 +156,7 @@ impl Lists {
 
     /// Stores `new` where a list is registered, and fails with [`ENOENT`] where none is.
     #[inline]
-    fn replace(&self, index: Index, new: Option<Head>) -> Result {
+    fn replace(self, index: Index, new: Option<Head>) -> Result {
         self.get(index).ok_or(ENOENT)?;
         self.store(index, new);
         Ok(())
@@ -184,9 +166,9 @@ impl Lists {
     ///
     /// # Errors
     ///
-    /// [`ENOSPC`] where no slot is free.
+    /// [`ENOSPC`] if no slot is free.
     #[inline(never)]
-    pub(crate) fn insert(&self, head: Head) -> Result<Index> {
+    pub(crate) fn insert(self, head: Head) -> Result<Index> {
         let index = (0..SLOTS)
             // INVARIANT: The range ends at `SLOTS`.
             .map(Index)
@@ -201,8 +183,8 @@ impl Lists {
     ///
     /// # Errors
     ///
-    /// [`ENOENT`] where there is none.
-    pub(crate) fn set(&self, index: Index, head: Head) -> Result {
+    /// [`ENOENT`] if there is none.
+    pub(crate) fn set(self, index: Index, head: Head) -> Result {
         self.replace(index, Some(head))
     }
 
@@ -210,18 +192,18 @@ impl Lists {
     ///
     /// # Errors
     ///
-    /// [`ENOENT`] where it is free.
-    pub(crate) fn remove(&self, index: Index) -> Result {
+    /// [`ENOENT`] if it is free.
+    pub(crate) fn remove(self, index: Index) -> Result {
         self.replace(index, None)
     }
 
-    /// Empties the lists of type `list_type` that have their `list_op_pending` at this address.
+    /// Empties the lists of type `list_type` whose `list_op_pending` is at this address.
     #[cold]
-    pub(crate) fn clear_pending(&self, pending: UserPtr, list_type: Type) {
+    pub(crate) fn clear_pending(self, pending: UserPtr, list_type: Type) {
         let Some(head) = Head::with_pending(pending, list_type) else {
             return;
         };
-        for slot in &self.slots {
+        for slot in self.0.slots() {
             // ORDERING: Relaxed, see the module's documentation on set and unregister.
             if Head::from_slot(slot.load(Relaxed)) == Some(head) {
                 slot.store(Head::into_slot(Some(head.emptied())), Relaxed);
@@ -230,8 +212,9 @@ impl Lists {
     }
 
     /// All lists, in the order of their indexes.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Head> + '_ {
-        self.slots
+    pub(crate) fn iter(self) -> impl Iterator<Item = Head> + 'a {
+        self.0
+            .slots()
             .iter()
             // ORDERING: Relaxed, only the task itself has written to the slots.
             .filter_map(|slot| Head::from_slot(slot.load(Relaxed)))

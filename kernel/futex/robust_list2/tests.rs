@@ -6,8 +6,9 @@
 //! own. What only a thread that dies can show (waiters, exec, fork) is in
 //! `tools/testing/selftests/futex/functional/robust_list2.c`.
 
+use core::fmt::Debug;
+
 use kernel::{
-    futex::DyingOwner,
     kunit::UserMemory,
     prelude::*,
     str::CStr,
@@ -27,26 +28,33 @@ use crate::{
     },
     request::Request,
     table::{
+        new_table,
         Index,
         Lists, //
     },
     walk::{
-        walk,
-        End, //
+        End,
+        Walk, //
     },
 };
 
-/// Returns an error, and says where, unless the two are equal.
+/// Returns an error, and prints both values, unless they are equal.
 ///
-/// The `assert` macros of KUnit work in the test functions only.
+/// The `assert` macros of KUnit work in the test functions only, and print no values.
 #[track_caller]
-fn check<T: PartialEq>(what: &CStr, got: T, expected: T) -> Result {
+fn check<T: PartialEq + Debug>(what: &CStr, got: T, expected: T) -> Result {
     if got == expected {
         return Ok(());
     }
     let line = core::panic::Location::caller().line();
-    pr_err!("tests.rs:{line}: {}\n", what);
+    pr_err!("tests.rs:{line}: {what}: {got:?}, expected {expected:?}\n");
     Err(EINVAL)
+}
+
+/// [`check`] where the line says enough.
+#[track_caller]
+fn same<T: PartialEq + Debug>(got: T, expected: T) -> Result {
+    check(c"not equal", got, expected)
 }
 
 /// Where the lists of a test are, one address per width. Nothing else is in the test's memory.
@@ -77,8 +85,8 @@ impl Width for Address64 {
 }
 
 fn walk_at<A: Width>(head: UserPtr, task: &CurrentTask) -> Result<End> {
-    let owner = DyingOwner::new(task).ok_or(EINVAL)?;
-    Ok(walk(Head::new(head, A::LIST_TYPE)?, &owner))
+    let mut walk = Walk::of_current(task).ok_or(EINVAL)?;
+    Ok(walk.list(Head::new(head, A::LIST_TYPE)?))
 }
 
 /// What stands for the head in [`List::link`], where entries are counted from 0.
@@ -113,7 +121,7 @@ impl<'a> List<'a> {
     }
 
     fn tid(&self) -> u32 {
-        self.task.pid().unsigned_abs()
+        self.task.pid_nr_ns(None).unsigned_abs()
     }
 
     /// Where entry `n`, or the head, is in the memory.
@@ -172,7 +180,6 @@ fn owned_futexes<A: Width>(task: &CurrentTask) -> Result {
         let list = List::new::<A>(task, len)?;
         check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
         check(c"all futexes are marked", list.marked(len)?, len)?;
-        list.memory.unmap()?;
     }
     Ok(())
 }
@@ -212,7 +219,7 @@ fn pending_entry<A: Width>(task: &CurrentTask) -> Result {
     list.set_pending::<A>(2)?;
     check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
     check(c"the pending futex is marked too", list.marked(3)?, 3)?;
-    list.memory.unmap()?;
+    drop(list);
 
     // Entry 1 is both in the list and pending.
     let list = List::new::<A>(task, 3)?;
@@ -234,16 +241,77 @@ fn pi_bit<A: Width>(task: &CurrentTask) -> Result {
     check(c"all futexes are marked", list.marked(3)?, 3)
 }
 
-/// Lists of 12 entries, the last of which points back to each of them.
+/// Lists of 12 held entries, the last of which points back to each of them.
 fn circles<A: Width>(task: &CurrentTask) -> Result {
     const LEN: usize = 12;
 
     for target in 0..LEN {
         let list = List::new::<A>(task, LEN)?;
         list.link::<A>(LEN - 1, target, 0)?;
-        check(c"the circle is found", list.walk::<A>()?, End::Circle)?;
+        check(c"the walk ends", list.walk::<A>()?, End::Limit)?;
         check(c"all futexes are marked", list.marked(LEN)?, LEN)?;
-        list.memory.unmap()?;
+    }
+
+    // The only entry of the circle is the pending one, which the walk over the entries skips.
+    let list = List::new::<A>(task, 1)?;
+    list.link::<A>(0, 0, 0)?;
+    list.set_pending::<A>(0)?;
+    check(c"the walk ends", list.walk::<A>()?, End::Limit)?;
+    check(c"the pending futex is marked", list.marked(1)?, 1)
+}
+
+/// Lists with held entries behind others.
+fn others_limit<A: Width>(task: &CurrentTask) -> Result {
+    // CAST: A small number.
+    const LIMIT: usize = uapi::ROBUST_LIST_LIMIT as usize;
+
+    for (others, marked, end) in [
+        (LIMIT - 1, 2, End::Head),
+        (LIMIT, 0, End::Limit),
+        (LIMIT + 1, 0, End::Limit),
+    ] {
+        let list = List::new::<A>(task, others + 3)?;
+        let died = |n| Ok::<_, Error>(list.futex(n)? == uapi::FUTEX_OWNER_DIED);
+        // Entry 0 is held, then come the others, and two more that are held.
+        for n in 1..=others {
+            list.set_futex(n, list.tid() + 1)?;
+        }
+        check(c"where the walk ends", list.walk::<A>()?, end)?;
+        check(c"the entry before the others", died(0)?, true)?;
+        let behind = usize::from(died(others + 1)?) + usize::from(died(others + 2)?);
+        check(c"entries behind the others", behind, marked)?;
+    }
+    Ok(())
+}
+
+/// Two lists share the limit of held entries.
+fn held_limit<A: Width>(task: &CurrentTask) -> Result {
+    const LEN: usize = 10;
+
+    for (limit, first, second) in [(4, 4, 0), (9, 9, 0), (12, 9, 3), (20, 9, 9)] {
+        let list = List::new::<A>(task, LEN)?;
+        let head = Head::new(list.memory.at(0), A::LIST_TYPE)?;
+        let mut walk = Walk::with_limit(task, limit).ok_or(EINVAL)?;
+        let marked = || {
+            (0..LEN - 1).try_fold(0, |marked, n| {
+                Ok::<_, Error>(marked + usize::from(list.futex(n)? == uapi::FUTEX_OWNER_DIED))
+            })
+        };
+
+        // The last entry is not held, and does not count.
+        list.set_futex(LEN - 1, list.tid() + 1)?;
+        walk.list(head);
+        check(c"the first list", marked()?, first)?;
+
+        // The same memory is the second list. Its last entry is pending, which has no limit.
+        for n in 0..LEN {
+            list.set_futex(n, list.tid())?;
+        }
+        list.set_pending::<A>(LEN - 1)?;
+        walk.list(head);
+        check(c"the second list", marked()?, second)?;
+        let pending = list.futex(LEN - 1)?;
+        check(c"the pending futex", pending, uapi::FUTEX_OWNER_DIED)?;
     }
     Ok(())
 }
@@ -255,7 +323,7 @@ fn faults<A: Width>(task: &CurrentTask) -> Result {
     list.set_pending::<A>(3)?;
     check(c"an entry cannot be read", list.walk::<A>()?, End::Fault)?;
     check(c"the futexes before it are marked", list.marked(4)?, 3)?;
-    list.memory.unmap()?;
+    drop(list);
 
     // A futex that is not aligned ends the list.
     let list = List::new::<A>(task, 4)?;
@@ -266,7 +334,7 @@ fn faults<A: Width>(task: &CurrentTask) -> Result {
     // Neither head nor list.
     let memory = UserMemory::new(A::START + 0x10_0000, 64)?;
     let nowhere = memory.at(0);
-    memory.unmap()?;
+    drop(memory);
     check(
         c"the head cannot be read",
         walk_at::<A>(nowhere, task)?,
@@ -321,89 +389,93 @@ mod suite {
     #[test]
     fn request_new_and_set() -> Result {
         let head = Head::new(UserPtr::from_addr(0x1004), Type::Bits32)?;
-        assert!(request(0x1004, -1, BITS32, true) == Ok(Request::New(head)));
-        assert!(request(0x1004, -1, BITS32, false) == Ok(Request::New(head)));
-        assert!(request(0x1004, 9, BITS32, true) == Ok(Request::Set(Index::new(9)?, head)));
+        same(request(0x1004, -1, BITS32, true), Ok(Request::New(head)))?;
+        same(request(0x1004, -1, BITS32, false), Ok(Request::New(head)))?;
+        same(request(0x1004, 9, BITS32, true), Ok(Request::Set(Index::new(9)?, head)))?;
         assert!(request(0, 0, BITS32, true).is_ok());
-        assert!(request(0, -1, BITS32, true) == Err(EINVAL));
-        assert!(request(0x1004, -2, BITS32, true) == Err(EINVAL));
-        assert!(request(0x1004, 10, BITS32, true) == Err(EINVAL));
-        assert!(request(0x1004, c_int::MIN, BITS32, true) == Err(EINVAL));
-        assert!(request(0x1004, c_int::MAX, BITS32, true) == Err(EINVAL));
+        same(request(0, -1, BITS32, true), Err(EINVAL))?;
+        same(request(0x1004, -2, BITS32, true), Err(EINVAL))?;
+        same(request(0x1004, 10, BITS32, true), Err(EINVAL))?;
+        same(request(0x1004, c_int::MIN, BITS32, true), Err(EINVAL))?;
+        same(request(0x1004, c_int::MAX, BITS32, true), Err(EINVAL))?;
         Ok(())
     }
 
     #[test]
-    fn request_unknown_flags() {
+    fn request_unknown_flags() -> Result {
         for bit in 3..32 {
-            assert!(request(0x1000, -1, 1 << bit, true) == Err(EINVAL));
-            assert!(request(0, -1, QUERY_MAX | 1 << bit, true) == Err(EINVAL));
+            same(request(0x1000, -1, 1 << bit, true), Err(EINVAL))?;
+            same(request(0, -1, QUERY_MAX | 1 << bit, true), Err(EINVAL))?;
         }
-        assert!(request(0, -1, QUERY_MAX | UNREGISTER, true) == Err(EINVAL));
-        assert!(request(0, 0, QUERY_MAX | UNREGISTER, true) == Err(EINVAL));
+        same(request(0, -1, QUERY_MAX | UNREGISTER, true), Err(EINVAL))?;
+        same(request(0, 0, QUERY_MAX | UNREGISTER, true), Err(EINVAL))?;
+        Ok(())
     }
 
     #[test]
     fn request_unregister_and_query() -> Result {
         let unregister = Request::Unregister(Index::new(3)?);
-        assert!(request(0, 3, UNREGISTER, true) == Ok(unregister));
+        same(request(0, 3, UNREGISTER, true), Ok(unregister))?;
         // The type bit is ignored, even where a list of that type is not possible.
-        assert!(request(0, 3, UNREGISTER | 1, false) == Ok(unregister));
-        assert!(request(0, -1, UNREGISTER, true) == Err(EINVAL));
-        assert!(request(0, 10, UNREGISTER, true) == Err(EINVAL));
-        assert!(request(0x1000, 3, UNREGISTER, true) == Err(EINVAL));
+        same(request(0, 3, UNREGISTER | 1, false), Ok(unregister))?;
+        same(request(0, -1, UNREGISTER, true), Err(EINVAL))?;
+        same(request(0, 10, UNREGISTER, true), Err(EINVAL))?;
+        same(request(0x1000, 3, UNREGISTER, true), Err(EINVAL))?;
 
-        assert!(request(0, -1, QUERY_MAX, true) == Ok(Request::QueryMax));
-        assert!(request(0, -1, QUERY_MAX | 1, true) == Err(EINVAL));
-        assert!(request(0, 0, QUERY_MAX, true) == Err(EINVAL));
-        assert!(request(0x1000, -1, QUERY_MAX, true) == Err(EINVAL));
+        same(request(0, -1, QUERY_MAX, true), Ok(Request::QueryMax))?;
+        same(request(0, -1, QUERY_MAX | 1, true), Err(EINVAL))?;
+        same(request(0, 0, QUERY_MAX, true), Err(EINVAL))?;
+        same(request(0x1000, -1, QUERY_MAX, true), Err(EINVAL))?;
         Ok(())
     }
 
     #[test]
-    fn head_alignment() {
+    fn head_alignment() -> Result {
         for addr in 0x1000..0x1010 {
-            assert!(request(addr, -1, BITS32, true).is_ok() == (addr % 4 == 0));
-            assert!(request(addr, -1, BITS64, true).is_ok() == (addr % 8 == 0));
+            same(request(addr, -1, BITS32, true).is_ok(), (addr % 4 == 0))?;
+            same(request(addr, -1, BITS64, true).is_ok(), (addr % 8 == 0))?;
         }
+        Ok(())
     }
 
     #[test]
-    fn head_below_4gib() {
+    fn head_below_4gib() -> Result {
         // 12 bytes have room at 0xffff_fff4, and at no aligned address behind it.
         assert!(request(0xffff_fff4, -1, BITS32, true).is_ok());
-        assert!(request(0xffff_fff8, -1, BITS32, true) == Err(EINVAL));
-        assert!(request(0xffff_fffc, -1, BITS32, true) == Err(EINVAL));
-        assert!(request(0x1_0000_0000, -1, BITS32, true) == Err(EINVAL));
+        same(request(0xffff_fff8, -1, BITS32, true), Err(EINVAL))?;
+        same(request(0xffff_fffc, -1, BITS32, true), Err(EINVAL))?;
+        same(request(0x1_0000_0000, -1, BITS32, true), Err(EINVAL))?;
         assert!(request(0x1_0000_0000, -1, BITS64, true).is_ok());
-        assert!(request(0x1_0000_1004, 0, BITS32, true) == Err(EINVAL));
-        assert!(request(usize::MAX - 7, -1, BITS32, true) == Err(EINVAL));
+        same(request(0x1_0000_1004, 0, BITS32, true), Err(EINVAL))?;
+        same(request(usize::MAX - 7, -1, BITS32, true), Err(EINVAL))?;
+        Ok(())
     }
 
     #[test]
-    fn head_64bit_of_32bit_task() {
-        assert!(request(0x1000, -1, BITS64, false) == Err(EINVAL));
-        assert!(request(0x1000, 0, BITS64, false) == Err(EINVAL));
-        assert!(request(0, 0, BITS64, false) == Err(EINVAL));
+    fn head_64bit_of_32bit_task() -> Result {
+        same(request(0x1000, -1, BITS64, false), Err(EINVAL))?;
+        same(request(0x1000, 0, BITS64, false), Err(EINVAL))?;
+        same(request(0, 0, BITS64, false), Err(EINVAL))?;
+        Ok(())
     }
 
     #[test]
     fn slot_keeps_head() -> Result {
         for addr in [0, 4, 0x1004, 0xffff_fff4] {
             let head = Head::new(UserPtr::from_addr(addr), Type::Bits32)?;
-            assert!(head.list_type() == Type::Bits32);
+            same(head.list_type(), Type::Bits32)?;
             let slot = Head::into_slot(Some(head));
             assert!(slot != Head::into_slot(None));
-            assert!(Head::from_slot(slot) == Some(head));
-            assert!(head.address() == addr as u64);
+            same(Head::from_slot(slot), Some(head))?;
+            same(head.address(), addr as u64)?;
         }
         for addr in [0, 8, 0x1008, 0xffff_fff8, 0x1_0000_0000, usize::MAX - 7] {
             let head = Head::new(UserPtr::from_addr(addr), Type::Bits64)?;
-            assert!(head.list_type() == Type::Bits64);
+            same(head.list_type(), Type::Bits64)?;
             let slot = Head::into_slot(Some(head));
             assert!(slot != Head::into_slot(None));
-            assert!(Head::from_slot(slot) == Some(head));
-            assert!(head.address() == addr as u64);
+            same(Head::from_slot(slot), Some(head))?;
+            same(head.address(), addr as u64)?;
         }
         assert!(Head::from_slot(Head::into_slot(None)).is_none());
         Ok(())
@@ -415,47 +487,50 @@ mod suite {
 
     #[test]
     fn table_lowest_free_index() -> Result {
-        let lists = KBox::init(Lists::new(head(0x100)?), GFP_KERNEL)?;
-        assert!(lists.get(Index::new(0)?) == Some(head(0x100)?));
+        let table = KBox::init(new_table(head(0x100)?), GFP_KERNEL)?;
+        let lists = Lists::of_table(&table);
+        same(lists.get(Index::new(0)?), Some(head(0x100)?))?;
         for n in 1..10 {
             assert!(lists.get(Index::new(n)?).is_none());
-            assert!(lists.insert(head(0x200)?) == Index::new(n));
+            same(lists.insert(head(0x200)?), Index::new(n))?;
         }
-        assert!(lists.insert(head(0x300)?) == Err(ENOSPC));
+        same(lists.insert(head(0x300)?), Err(ENOSPC))?;
 
         lists.remove(Index::new(7)?)?;
         lists.remove(Index::new(2)?)?;
-        assert!(lists.insert(head(0x300)?) == Index::new(2));
-        assert!(lists.insert(head(0x304)?) == Index::new(7));
-        assert!(lists.insert(head(0x308)?) == Err(ENOSPC));
-        assert!(lists.get(Index::new(7)?) == Some(head(0x304)?));
+        same(lists.insert(head(0x300)?), Index::new(2))?;
+        same(lists.insert(head(0x304)?), Index::new(7))?;
+        same(lists.insert(head(0x308)?), Err(ENOSPC))?;
+        same(lists.get(Index::new(7)?), Some(head(0x304)?))?;
         Ok(())
     }
 
     #[test]
     fn table_set_and_remove() -> Result {
-        let lists = KBox::init(Lists::new(head(0x100)?), GFP_KERNEL)?;
+        let table = KBox::init(new_table(head(0x100)?), GFP_KERNEL)?;
+        let lists = Lists::of_table(&table);
         let (first, second) = (Index::new(0)?, Index::new(1)?);
 
-        assert!(lists.set(second, head(0x200)?) == Err(ENOENT));
-        assert!(lists.remove(second) == Err(ENOENT));
+        same(lists.set(second, head(0x200)?), Err(ENOENT))?;
+        same(lists.remove(second), Err(ENOENT))?;
         assert!(lists.get(second).is_none());
 
         // An empty list still has its slot.
         assert!(lists.set(first, head(0)?).is_ok());
-        assert!(lists.get(first) == Some(head(0)?));
-        assert!(lists.insert(head(0x200)?) == Ok(second));
+        same(lists.get(first), Some(head(0)?))?;
+        same(lists.insert(head(0x200)?), Ok(second))?;
 
         assert!(lists.remove(first).is_ok());
-        assert!(lists.remove(first) == Err(ENOENT));
-        assert!(lists.set(first, head(0x100)?) == Err(ENOENT));
+        same(lists.remove(first), Err(ENOENT))?;
+        same(lists.set(first, head(0x100)?), Err(ENOENT))?;
         assert!(lists.iter().eq([head(0x200)?]));
         Ok(())
     }
 
     #[test]
     fn table_clear_pending() -> Result {
-        let lists = KBox::init(Lists::new(head(0x100)?), GFP_KERNEL)?;
+        let table = KBox::init(new_table(head(0x100)?), GFP_KERNEL)?;
+        let lists = Lists::of_table(&table);
         lists.insert(head(0x200)?)?;
         lists.insert(head(0)?)?;
 
@@ -493,8 +568,18 @@ mod suite {
     }
 
     #[test]
-    fn walk_finds_circles() -> Result {
+    fn walk_ends_in_circles() -> Result {
         for_both_widths!(circles)
+    }
+
+    #[test]
+    fn walk_gives_up_others() -> Result {
+        for_both_widths!(others_limit)
+    }
+
+    #[test]
+    fn walk_bounds_held() -> Result {
+        for_both_widths!(held_limit)
     }
 
     #[test]

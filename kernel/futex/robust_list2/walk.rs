@@ -1,21 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The walk over a list of a thread that exits or execs.
+//! The walk over the lists of a thread that exits or execs.
 //!
-//! The list is in user memory, and anything may be there: pointers to nowhere, pointers in a
-//! circle, pointers that another thread changes while they are read. So every pointer is read
-//! once, nothing is remembered of what was read but the few words in [`Lap`], and nothing is
-//! written but the futex words of the thread's own locks.
+//! A list is in user memory, and anything may be there: pointers to nowhere, a circle, pointers
+//! that another thread changes meanwhile. So the walk reads every pointer once, and writes to
+//! nothing but the futex words that hold the thread's TID.
+//!
+//! Two counts end every walk, whatever the pointers are:
+//!
+//! - Entries whose futex the thread holds. Somebody has written the thread's TID into each of these
+//!   words, and handling the entry takes the TID out again. So the thread, or whoever writes the
+//!   TID on its behalf, pays for each of them. [`HELD_LIMIT`] bounds them over all lists, because
+//!   an accomplice may write the TID back for ever.
+//! - Entries whose futex the thread does not hold. They cost nobody anything: any number of threads
+//!   can register one large list, or a circle. [`ROBUST_LIST_LIMIT`] bounds them for each list.
+//!
+//! A circle needs no detection: after one lap the thread holds nothing on it.
 //!
 //! `exit_robust_list()` is the same walk over the list of `set_robust_list()`.
+//!
+//! [`ROBUST_LIST_LIMIT`]: uapi::ROBUST_LIST_LIMIT
 
 use kernel::{
     futex::{
-        DyingOwner,
-        Origin, //
+        Holder,
+        RobustFutexOwner, //
     },
     prelude::*,
-    task::cond_resched,
+    task::CurrentTask,
     uapi, //
 };
 
@@ -30,121 +42,112 @@ use crate::{
     },
 };
 
+/// How many entries whose futex the thread holds are handled at most, over all of its lists.
+const HELD_LIMIT: u32 = 1 << 20;
+
 /// Why the walk over a list ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The list is empty, there is no head.
+    /// The list is empty: its head is null.
     Empty,
     /// The last entry points to the head.
     Head,
-    /// The entries form a circle without the head.
-    Circle,
-    /// There are more than `ROBUST_LIST2_LIMIT` entries.
+    /// One of the two limits was reached.
     Limit,
     /// The head, an entry or a futex word cannot be accessed.
     Fault,
 }
 
-/// Handles all futexes of a list of `owner`.
-///
-/// As in the C walk, `list_op_pending` comes last, and is not handled where the list ends with a
-/// fault.
-pub(crate) fn walk(head: Head, owner: &DyingOwner<'_>) -> End {
-    let end = match head.typed_address() {
-        HeadAddress::Bits32(head) => walk_list(head, owner),
-        HeadAddress::Bits64(head) => walk_list(head, owner),
-    };
-    // Whatever it was, there is nobody left to tell.
-    end.unwrap_or(End::Fault)
+/// A walk over the lists of the current task.
+pub(crate) struct Walk<'a> {
+    owner: RobustFutexOwner<'a>,
+    /// How many more held entries are handled.
+    held_left: u32,
 }
 
-fn walk_list<A: Address>(head: A, owner: &DyingOwner<'_>) -> Result<End> {
-    if head.is_null() {
-        return Ok(End::Empty);
+impl<'a> Walk<'a> {
+    /// Begins a walk, unless the task has no address space.
+    pub(crate) fn of_current(task: &'a CurrentTask) -> Option<Self> {
+        Some(Self {
+            owner: RobustFutexOwner::of_current(task)?,
+            held_left: HELD_LIMIT,
+        })
     }
 
-    let head_ptr = head.user_ptr();
-    let mut entry = EntryPtr::<A>::read(head_ptr)?;
-    let futex_offset: A::Word = head_ptr.wrapping_byte_add(A::FUTEX_OFFSET).read_word()?;
-    let pending = EntryPtr::<A>::read(head_ptr.wrapping_byte_add(A::LIST_OP_PENDING))?;
-
-    let handle = |entry: EntryPtr<A>, origin| {
-        let uaddr = entry.address.offset(futex_offset).user_ptr();
-        owner.release(uaddr, entry.protocol, origin)
-    };
-
-    let mut lap = Lap::new(head);
-    let end = loop {
-        if entry.address == head {
-            break End::Head;
-        }
-        if let Some(end) = lap.visit(entry.address) {
-            break end;
-        }
-
-        // Once the futex has been handled, its new owner may free the memory of the entry.
-        let next = EntryPtr::<A>::read(entry.address.user_ptr());
-
-        // The pending lock may be in the list already, and is not handled twice.
-        if entry.address != pending.address {
-            handle(entry, Origin::Entry)?;
-        }
-        entry = next?;
-    };
-
-    if !pending.address.is_null() {
-        handle(pending, Origin::Pending)?;
-    }
-    Ok(end)
-}
-
-/// Finds out whether the walk goes in a circle, and whether it goes on for too long.
-///
-/// This is Brent's algorithm. A mark stays at an entry while the walk takes a power of two of
-/// steps, and then moves to where the walk is. In a circle of `n` entries the walk comes back to
-/// the mark after `n` steps, once the power is not less than `n` and the mark is on the circle. The
-/// walk reads nothing more for that, and has seen all entries by then: it takes at most three times
-/// as many steps as there are entries.
-struct Lap<A> {
-    /// The entry with the mark, or the head, which is not an entry, at the beginning.
-    mark: A,
-    /// How many entries the walk has visited.
-    visited: u32,
-    /// With which of them the mark moves.
-    next_mark: u32,
-}
-
-impl<A: Address> Lap<A> {
-    /// How often other tasks get a chance, in entries, where the kernel is not preemptible. This is
-    /// a power of two.
-    const RESCHED: u32 = 32;
-
-    fn new(head: A) -> Self {
-        Self {
-            mark: head,
-            visited: 0,
-            next_mark: 1,
-        }
+    /// Begins a walk that handles `limit` held entries.
+    #[cfg(CONFIG_FUTEX_ROBUST_LIST2_KUNIT_TEST)]
+    pub(crate) fn with_limit(task: &'a CurrentTask, limit: u32) -> Option<Self> {
+        let walk = Self::of_current(task)?;
+        Some(Self {
+            held_left: limit,
+            ..walk
+        })
     }
 
-    /// Takes note that the walk is at `entry`, and says whether it has to end before that one.
-    #[inline(always)]
-    fn visit(&mut self, entry: A) -> Option<End> {
-        if entry == self.mark {
-            return Some(End::Circle);
+    /// Handles the futexes of one list.
+    ///
+    /// As in the C walk, `list_op_pending` comes last, and is not handled if a fault ends the list.
+    pub(crate) fn list(&mut self, head: Head) -> End {
+        let end = match head.typed_address() {
+            HeadAddress::Bits32(head) => self.list_at(head),
+            HeadAddress::Bits64(head) => self.list_at(head),
+        };
+        // Nobody is left who could be told the reason.
+        end.unwrap_or(End::Fault)
+    }
+
+    fn list_at<A: Address>(&mut self, head: A) -> Result<End> {
+        if head.is_null() {
+            return Ok(End::Empty);
         }
-        if self.visited == uapi::ROBUST_LIST2_LIMIT {
-            return Some(End::Limit);
+
+        let head_ptr = head.user_ptr();
+        let first = EntryPtr::<A>::read(head_ptr)?;
+        let futex_offset: A::Word = head_ptr.wrapping_byte_add(A::FUTEX_OFFSET).read_word()?;
+        let pending = EntryPtr::<A>::read(head_ptr.wrapping_byte_add(A::LIST_OP_PENDING))?;
+
+        let end = self.entries(head, first, futex_offset, pending.address)?;
+
+        if !pending.address.is_null() {
+            let uaddr = pending.address.offset(futex_offset).user_ptr();
+            self.owner.abandon_pending(uaddr, pending.protocol)?;
         }
-        // OVERFLOW: The limit is far below 2^31.
-        self.visited += 1;
-        if self.visited == self.next_mark {
-            self.mark = entry;
-            self.next_mark *= 2;
+        Ok(end)
+    }
+
+    /// Handles the entries from `entry` to the `head`, but for the one at `pending`.
+    fn entries<A: Address>(
+        &mut self,
+        head: A,
+        mut entry: EntryPtr<A>,
+        futex_offset: A::Word,
+        pending: A,
+    ) -> Result<End> {
+        let mut others_left = uapi::ROBUST_LIST_LIMIT;
+
+        while self.held_left != 0 && others_left != 0 {
+            if entry.address == head {
+                return Ok(End::Head);
+            }
+
+            // Once the futex has been handled, its new owner may free the memory of the entry.
+            let next = EntryPtr::<A>::read(entry.address.user_ptr());
+
+            // A lock that is pending may be on the list already, and must not be handled twice.
+            let holder = if entry.address == pending {
+                Holder::Other
+            } else {
+                let uaddr = entry.address.offset(futex_offset).user_ptr();
+                self.owner.abandon_entry(uaddr, entry.protocol)?
+            };
+
+            // OVERFLOW: Both are above zero.
+            match holder {
+                Holder::Task => self.held_left -= 1,
+                Holder::Other => others_left -= 1,
+            }
+            entry = next?;
         }
-        if self.visited % Self::RESCHED == 0 {
-            cond_resched();
-        }
-        None
+        Ok(End::Limit)
     }
 }
