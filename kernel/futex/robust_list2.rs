@@ -66,7 +66,8 @@ const __LOG_PREFIX: &[u8] = b"robust_list2\0";
 ///
 /// - `head`: address of a `struct robust_list_head` or `struct robust_list_head32`.
 /// - `index`: `ROBUST_LIST_NEW`, or the index of a registered list.
-/// - `flags`: the type of the list, `ROBUST_LIST_UNREGISTER`, `ROBUST_LIST_QUERY_MAX`.
+/// - `flags`: the type of the list, `ROBUST_LIST_UNREGISTER`, `ROBUST_LIST_QUERY_MAX`,
+///   `ROBUST_LIST_RELEASE`.
 ///
 /// Returns the list's index, or how many lists there can be for `ROBUST_LIST_QUERY_MAX`.
 ///
@@ -92,6 +93,10 @@ fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long
         }
         Request::Unregister(index) => {
             lists.ok_or(ENOENT)?.remove(index)?;
+            index
+        }
+        Request::Release(index) => {
+            lists.ok_or(ENOENT)?.release(index, task)?;
             index
         }
         Request::QueryMax => return Ok(Lists::MAX.into()),

@@ -24,6 +24,8 @@ pub(crate) enum Request {
     Set(Index, Head),
     /// Free a slot.
     Unregister(Index),
+    /// Walk the list in a slot as exit does, and free the slot.
+    Release(Index),
     /// Say how many lists there can be.
     QueryMax,
 }
@@ -36,7 +38,8 @@ impl Request {
     ///
     /// [`EINVAL`] for
     ///
-    /// - an unknown flag, or more than one of `ROBUST_LIST_UNREGISTER` and `ROBUST_LIST_QUERY_MAX`,
+    /// - an unknown flag, or more than one of `ROBUST_LIST_UNREGISTER`, `ROBUST_LIST_QUERY_MAX` and
+    ///   `ROBUST_LIST_RELEASE`,
     /// - an `index` that no list can have and that is not `ROBUST_LIST_NEW`,
     /// - a `head` that is not aligned, or null for a new list, or not below 4 GiB with all of its
     ///   12 bytes for a 32-bit list,
@@ -67,6 +70,7 @@ impl Request {
                 }
             }
             uapi::ROBUST_LIST_UNREGISTER if is_null => Ok(Self::Unregister(Index::new(index)?)),
+            uapi::ROBUST_LIST_RELEASE if is_null => Ok(Self::Release(Index::new(index)?)),
             uapi::ROBUST_LIST_QUERY_MAX if is_null && is_new && list_type == Type::Bits32 => {
                 Ok(Self::QueryMax)
             }

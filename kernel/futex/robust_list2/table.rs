@@ -58,9 +58,15 @@ use kernel::{
     },
 };
 
-use crate::head::{
-    Head,
-    Type, //
+use crate::{
+    head::{
+        Head,
+        Type, //
+    },
+    walk::{
+        End,
+        Walk, //
+    },
 };
 
 /// The number of slots.
@@ -154,12 +160,13 @@ impl<'a> Lists<'a> {
         }
     }
 
-    /// Stores `new` where a list is registered, and fails with [`ENOENT`] where none is.
+    /// Stores `new` where a list is registered, and returns that list. Fails with [`ENOENT`] where
+    /// none is.
     #[inline]
-    fn replace(self, index: Index, new: Option<Head>) -> Result {
-        self.get(index).ok_or(ENOENT)?;
+    fn replace(self, index: Index, new: Option<Head>) -> Result<Head> {
+        let old = self.get(index).ok_or(ENOENT)?;
         self.store(index, new);
-        Ok(())
+        Ok(old)
     }
 
     /// Registers a list in the lowest free slot.
@@ -185,16 +192,36 @@ impl<'a> Lists<'a> {
     ///
     /// [`ENOENT`] if there is none.
     pub(crate) fn set(self, index: Index, head: Head) -> Result {
-        self.replace(index, Some(head))
+        self.replace(index, Some(head))?;
+        Ok(())
     }
 
-    /// Frees the slot at `index`.
+    /// Frees the slot at `index`, and returns its list.
     ///
     /// # Errors
     ///
     /// [`ENOENT`] if it is free.
-    pub(crate) fn remove(self, index: Index) -> Result {
+    pub(crate) fn remove(self, index: Index) -> Result<Head> {
         self.replace(index, None)
+    }
+
+    /// Walks the list at `index` as exit does, and frees the slot.
+    ///
+    /// The walk looks at no signal, but a page fault that has to wait ends when the task is killed.
+    /// The list then stays registered, and exit handles what is left of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOENT`] if the slot is free.
+    #[cold]
+    pub(crate) fn release(self, index: Index, task: &CurrentTask) -> Result {
+        let list = self.remove(index)?;
+        let end = Walk::of_current(task).map(|mut walk| walk.list(list));
+
+        if end == Some(End::Fault) && task.fatal_signal_pending() {
+            self.store(index, Some(list));
+        }
+        Ok(())
     }
 
     /// Empties the lists of type `list_type` whose `list_op_pending` is at this address.

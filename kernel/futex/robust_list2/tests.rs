@@ -385,6 +385,7 @@ mod suite {
     const BITS64: c_uint = uapi::ROBUST_LIST_64BIT;
     const UNREGISTER: c_uint = uapi::ROBUST_LIST_UNREGISTER;
     const QUERY_MAX: c_uint = uapi::ROBUST_LIST_QUERY_MAX;
+    const RELEASE: c_uint = uapi::ROBUST_LIST_RELEASE;
 
     #[test]
     fn request_new_and_set() -> Result {
@@ -403,17 +404,25 @@ mod suite {
 
     #[test]
     fn request_unknown_flags() -> Result {
-        for bit in 3..32 {
+        for bit in 4..32 {
             same(request(0x1000, -1, 1 << bit, true), Err(EINVAL))?;
             same(request(0, -1, QUERY_MAX | 1 << bit, true), Err(EINVAL))?;
         }
         same(request(0, -1, QUERY_MAX | UNREGISTER, true), Err(EINVAL))?;
         same(request(0, 0, QUERY_MAX | UNREGISTER, true), Err(EINVAL))?;
+        for operations in [
+            UNREGISTER | RELEASE,
+            QUERY_MAX | RELEASE,
+            UNREGISTER | QUERY_MAX | RELEASE,
+        ] {
+            same(request(0, 0, operations, true), Err(EINVAL))?;
+            same(request(0, -1, operations, true), Err(EINVAL))?;
+        }
         Ok(())
     }
 
     #[test]
-    fn request_unregister_and_query() -> Result {
+    fn request_operations() -> Result {
         let unregister = Request::Unregister(Index::new(3)?);
         same(request(0, 3, UNREGISTER, true), Ok(unregister))?;
         // The type bit is ignored, even where a list of that type is not possible.
@@ -421,6 +430,13 @@ mod suite {
         same(request(0, -1, UNREGISTER, true), Err(EINVAL))?;
         same(request(0, 10, UNREGISTER, true), Err(EINVAL))?;
         same(request(0x1000, 3, UNREGISTER, true), Err(EINVAL))?;
+
+        let release = Request::Release(Index::new(3)?);
+        same(request(0, 3, RELEASE, true), Ok(release))?;
+        same(request(0, 3, RELEASE | 1, false), Ok(release))?;
+        same(request(0, -1, RELEASE, true), Err(EINVAL))?;
+        same(request(0, 10, RELEASE, true), Err(EINVAL))?;
+        same(request(0x1000, 3, RELEASE, true), Err(EINVAL))?;
 
         same(request(0, -1, QUERY_MAX, true), Ok(Request::QueryMax))?;
         same(request(0, -1, QUERY_MAX | 1, true), Err(EINVAL))?;
@@ -432,8 +448,8 @@ mod suite {
     #[test]
     fn head_alignment() -> Result {
         for addr in 0x1000..0x1010 {
-            same(request(addr, -1, BITS32, true).is_ok(), (addr % 4 == 0))?;
-            same(request(addr, -1, BITS64, true).is_ok(), (addr % 8 == 0))?;
+            same(request(addr, -1, BITS32, true).is_ok(), addr % 4 == 0)?;
+            same(request(addr, -1, BITS64, true).is_ok(), addr % 8 == 0)?;
         }
         Ok(())
     }

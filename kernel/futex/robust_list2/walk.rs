@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The walk over the lists of a thread that exits or execs.
+//! The walk over the lists of a thread that exits or execs, or over one that it releases.
 //!
 //! A list is in user memory, and anything may be there: pointers to nowhere, a circle, pointers
 //! that another thread changes meanwhile. So the walk reads every pointer once, and writes to
