@@ -137,8 +137,7 @@ impl<'a> RobustFutexOwner<'a> {
             return Ok(Holder::Other);
         }
         // Most locks have no waiter. They need none of what `handle_futex_death()` finds out.
-        if word & bindings::FUTEX_WAITERS != 0
-            || !cmpxchg(uaddr, word, bindings::FUTEX_OWNER_DIED)
+        if word & bindings::FUTEX_WAITERS != 0 || !cmpxchg(uaddr, word, bindings::FUTEX_OWNER_DIED)
         {
             self.handle_death(uaddr, protocol, Origin::Entry)?;
         }

@@ -392,7 +392,10 @@ mod suite {
         let head = Head::new(UserPtr::from_addr(0x1004), Type::Bits32)?;
         same(request(0x1004, -1, BITS32, true), Ok(Request::New(head)))?;
         same(request(0x1004, -1, BITS32, false), Ok(Request::New(head)))?;
-        same(request(0x1004, 9, BITS32, true), Ok(Request::Set(Index::new(9)?, head)))?;
+        same(
+            request(0x1004, 9, BITS32, true),
+            Ok(Request::Set(Index::new(9)?, head)),
+        )?;
         assert!(request(0, 0, BITS32, true).is_ok());
         same(request(0, -1, BITS32, true), Err(EINVAL))?;
         same(request(0x1004, -2, BITS32, true), Err(EINVAL))?;
