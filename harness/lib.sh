@@ -179,3 +179,9 @@ log_digest() {
 	grep -n -m 20 -A 6 -E '^Diff in|(^|[^a-z_])(error|Error|fatal|FAILED|undefined symbol|No space left)([:\[ !]|$)' "$1" |
 		grep -v -E 'make(\[[0-9]+\])?: \*\*\* Waiting' | head -n 60 | grep . || tail -n 25 "$1"
 }
+
+# The kernel's own futex selftests, those of the base and ours, which are robust_list2*.
+futex_tests() {
+	sed -n '/^TEST_GEN_PROGS/,/[^\\]$/s/^\t\([a-z_0-9]*\).*/\1/p' \
+		"$SOURCE_TREE/tools/testing/selftests/futex/functional/Makefile"
+}

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Tests of what an exec does to the lists of set_robust_list2() and to the locks on them.
+ *
+ * exec() is the death of the old program, not of the process. The new one is this file
+ * again: it says through a pipe what it found, registers lists of its own, and lives on
+ * until the test has looked at the locks.
+ */
+
+#define _GNU_SOURCE
+
+#include "robust_list2.h"
+
+#define EXEC_VARIABLE	"ROBUST_LIST2_EXEC_FD"
+
+/* Where the new program's heads are: nowhere, and it ends before they are read. */
+#define NEW_HEAD	4096
+
+static __attribute__((constructor)) void run_as_new_program(void)
+{
+	const char *fd = getenv(EXEC_VARIABLE);
+	int line = 0, lists;
+	uint64_t head;
+
+	if (!fd)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	lists = lists_per_thread();
+	for (int i = 0; i < lists; i++)
+		if (get_robust_list2(0, &head, i, 0) != -1 || errno != ENOENT)
+			line = __LINE__;
+	for (int i = 0; i < lists; i++)
+		if (set_robust_list2((void *)NEW_HEAD, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) != i)
+			line = __LINE__;
+	if (write(atoi(fd), &line, sizeof(line)) != sizeof(line))
+		_exit(1);
+	for (;;)
+		pause();
+}
+
+/* Whoever calls it becomes the new program. */
+static void exec_new_program(int fd)
+{
+	char variable[64], *argv[] = { "robust_list2_exec", NULL }, *envp[] = { variable, NULL };
+
+	snprintf(variable, sizeof(variable), EXEC_VARIABLE "=%d", fd);
+	execve("/proc/self/exe", argv, envp);
+	_exit(2);
+}
+
+/* In which thread an exec happens, and what the lists are */
+FIXTURE(exec) {
+	struct victim victim;
+	struct area *area;
+	int fd[2];
+};
+
+FIXTURE_VARIANT(exec) {
+	unsigned int type;
+	bool from_thread;
+};
+
+FIXTURE_VARIANT_ADD(exec, leader32) {
+	.type = ROBUST_LIST_32BIT,
+};
+
+FIXTURE_VARIANT_ADD(exec, thread32) {
+	.type = ROBUST_LIST_32BIT,
+	.from_thread = true,
+};
+
+#ifdef BUILD_64
+FIXTURE_VARIANT_ADD(exec, leader64) {
+	.type = ROBUST_LIST_64BIT,
+};
+
+FIXTURE_VARIANT_ADD(exec, thread64) {
+	.type = ROBUST_LIST_64BIT,
+	.from_thread = true,
+};
+#endif
+
+FIXTURE_SETUP(exec)
+{
+	if (!have_syscall())
+		SKIP(return, "set_robust_list2() is not implemented");
+	self->area = map_area(_metadata);
+	self->victim.area = self->area;
+	self->victim.type = variant->type;
+	ASSERT_EQ(0, pipe(self->fd));
+	/* The new program writes to the other end. */
+	ASSERT_EQ(0, fcntl(self->fd[0], F_SETFD, FD_CLOEXEC));
+}
+
+FIXTURE_TEARDOWN(exec)
+{
+	if (!self->area)
+		return;
+	EXPECT_EQ(AREA_GUARD, atomic_load(&self->area->guard));
+	munmap(self->area, sizeof(*self->area));
+}
+
+/*
+ * The process that execs: a thread, the leader or another one, prepares the locks, and
+ * execs when the test says so.
+ */
+static struct exec {
+	struct victim	*victim;
+	victim_fn	*prepare;
+	int		fd;
+	bool		from_thread;
+	atomic_int	line;
+} exec;
+
+#define NOT_YET	(-1)
+
+static void exec_when_told(struct victim *victim)
+{
+	while (!atomic_load(&victim->area->go))
+		sched_yield();
+	exec_new_program(exec.fd);
+}
+
+static void *prepare_and_exec(void *arg)
+{
+	atomic_store(&exec.line, exec.prepare(arg));
+	exec_when_told(arg);
+	return NULL;
+}
+
+static int prepare_exec(struct victim *victim)
+{
+	pthread_t thread;
+	int line;
+
+	if (!exec.from_thread) {
+		victim->then = exec_when_told;
+		return exec.prepare(victim);
+	}
+	atomic_store(&exec.line, NOT_YET);
+	CHECK(!pthread_create(&thread, NULL, prepare_and_exec, victim));
+	while ((line = atomic_load(&exec.line)) == NOT_YET)
+		sched_yield();
+	return line;
+}
+
+#define start_exec(prepare_fn)						\
+	do {								\
+		exec.prepare = (prepare_fn);				\
+		exec.fd = self->fd[1];					\
+		exec.from_thread = variant->from_thread;		\
+		atomic_store(&self->area->go, 0);			\
+		start_victim(_metadata, &self->victim, prepare_exec);	\
+	} while (0)
+
+/* Returns when the new program runs and has found what it has to. */
+static void finish_exec(struct __test_metadata *_metadata, struct area *area, int fd)
+{
+	int line = -1;
+
+	atomic_store(&area->go, 1);
+	ASSERT_EQ(sizeof(line), read(fd, &line, sizeof(line)));
+	EXPECT_EQ(0, line) {
+		TH_LOG("the new program failed in line %d", line);
+	}
+}
+
+TEST_F(exec, locks)
+{
+	start_exec(hold_locks);
+	finish_exec(_metadata, self->area, self->fd[0]);
+	EXPECT_EQ(LOCKS_PER_LIST, count_died(self->area->list->lock, LOCKS_PER_LIST));
+	kill_victim(_metadata, &self->victim);
+}
+
+TEST_F(exec, all_lists)
+{
+	const int lists = lists_per_thread();
+
+	start_exec(hold_all_lists);
+	finish_exec(_metadata, self->area, self->fd[0]);
+	for (int i = 0; i < lists; i++)
+		EXPECT_EQ(i % LOCKS_PER_LIST,
+			  count_died(self->area->list[i].lock, LOCKS_PER_LIST));
+	kill_victim(_metadata, &self->victim);
+}
+
+TEST_F(exec, waiters_woken)
+{
+	struct lock *lock = self->area->list->lock;
+	struct waiter waiter[LOCKS_PER_LIST];
+
+	start_exec(hold_locks);
+	for (int i = 0; i < LOCKS_PER_LIST; i++)
+		start_waiter(_metadata, &waiter[i], &lock[i].futex);
+	finish_exec(_metadata, self->area, self->fd[0]);
+	for (int i = 0; i < LOCKS_PER_LIST; i++) {
+		EXPECT_TRUE(finish_waiter(&waiter[i]));
+		EXPECT_EQ(FUTEX_OWNER_DIED | FUTEX_WAITERS, atomic_load(&lock[i].futex));
+	}
+	kill_victim(_metadata, &self->victim);
+}
+
+/* A lock that was taken and is not yet in the list */
+static int hold_pending(struct victim *victim)
+{
+	struct list *list = victim->area->list;
+
+	make_list(victim->type, &list->head, list->lock, 2);
+	take_locks(list->lock, 3);
+	set_pending(victim->type, &list->head, &list->lock[2]);
+	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
+	return 0;
+}
+
+TEST_F(exec, list_op_pending)
+{
+	start_exec(hold_pending);
+	finish_exec(_metadata, self->area, self->fd[0]);
+	EXPECT_EQ(3, count_died(self->area->list->lock, LOCKS_PER_LIST));
+	kill_victim(_metadata, &self->victim);
+}
+
+/*
+ * The other threads of the process die in the exec, with lists of their own. One of them
+ * is the leader where another thread execs: that one has the leader's TID then.
+ */
+static int hold_other_list(struct victim *victim, int n)
+{
+	struct list *list = &victim->area->list[n];
+
+	make_list(victim->type, &list->head, list->lock, LOCKS_PER_LIST);
+	take_locks(list->lock, LOCKS_PER_LIST);
+	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
+	return 0;
+}
+
+static void *hold_in_other_thread(void *arg)
+{
+	struct victim *victim = arg;
+
+	if (hold_other_list(victim, 1))
+		_exit(3);
+	atomic_store(&victim->area->seen, 1);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static int hold_in_all_threads(struct victim *victim)
+{
+	pthread_t thread;
+
+	CHECK(!pthread_create(&thread, NULL, hold_in_other_thread, victim));
+	while (!atomic_load(&victim->area->seen))
+		sched_yield();
+	if (exec.from_thread)
+		CHECK(!hold_other_list(victim, 2));
+	return prepare_exec(victim);
+}
+
+TEST_F(exec, other_threads)
+{
+	const int threads = variant->from_thread ? 3 : 2;
+
+	exec.prepare = hold_locks;
+	exec.fd = self->fd[1];
+	exec.from_thread = variant->from_thread;
+	start_victim(_metadata, &self->victim, hold_in_all_threads);
+	finish_exec(_metadata, self->area, self->fd[0]);
+	for (int i = 0; i < threads; i++)
+		EXPECT_EQ(LOCKS_PER_LIST, count_died(self->area->list[i].lock, LOCKS_PER_LIST));
+	kill_victim(_metadata, &self->victim);
+}
+
+/* An exec that fails is the death of nothing. */
+static int fail_to_exec(struct victim *victim)
+{
+	char name[] = "none", *argv[] = { name, NULL };
+	uint64_t head = 0;
+
+	CHECK(!hold_locks(victim));
+	CHECK(execve("/proc/self/none", argv, argv + 1) == -1 && errno == ENOENT);
+	CHECK(execve("/proc/self/status", argv, argv + 1) == -1 && errno == EACCES);
+	/* This one is found, and its arguments are not. */
+	argv[0] = (char *)8;
+	CHECK(execve("/proc/self/exe", argv, argv + 1) == -1 && errno == EFAULT);
+	CHECK(!count_died(victim->area->list->lock, LOCKS_PER_LIST));
+	CHECK(get_robust_list2(0, &head, 0, 0) == (long)victim->type);
+	CHECK(head == (uintptr_t)victim->area->list);
+	return 0;
+}
+
+TEST_F(exec, failed)
+{
+	start_exec(fail_to_exec);
+	EXPECT_EQ(0, count_died(self->area->list->lock, LOCKS_PER_LIST));
+	kill_victim(_metadata, &self->victim);
+	EXPECT_EQ(LOCKS_PER_LIST, count_died(self->area->list->lock, LOCKS_PER_LIST));
+}
+
+/*
+ * A PI lock goes to who waits for it, whether it is on the list, pending, or known to
+ * the futex alone.
+ */
+static int hold_pi_locks(struct victim *victim)
+{
+	struct list *list = victim->area->list;
+
+	make_list(victim->type, &list->head, list->lock, 1);
+	store_pointer(victim->type, &list->head, &list->lock[0], FUTEX_ROBUST_MOD_PI);
+	store_pointer(victim->type, pending_of(victim->type, &list->head), &list->lock[1],
+		      FUTEX_ROBUST_MOD_PI);
+	for (int i = 0; i < 3; i++)
+		CHECK(!syscall(SYS_futex, &list->lock[i].futex, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
+	return 0;
+}
+
+static int lock_pi(void *arg)
+{
+	return syscall(SYS_futex, arg, FUTEX_LOCK_PI, 0, NULL, NULL, 0) ? errno : 0;
+}
+
+TEST_F(exec, pi_locks)
+{
+	struct lock *lock = self->area->list->lock;
+	struct futex_thread waiter[3];
+
+	if (!have_pi())
+		SKIP(return, "no CONFIG_FUTEX_PI");
+	start_exec(hold_pi_locks);
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ(0, futex_thread_create(&waiter[i], lock_pi, &lock[i].futex));
+		while (!(atomic_load(&lock[i].futex) & FUTEX_WAITERS) ||
+		       thread_state(waiter[i].tid) != 'S')
+			sched_yield();
+	}
+	finish_exec(_metadata, self->area, self->fd[0]);
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(0, futex_thread_destroy(&waiter[i]));
+		EXPECT_EQ(waiter[i].tid, atomic_load(&lock[i].futex) & FUTEX_TID_MASK);
+		EXPECT_NE(0, atomic_load(&lock[i].futex) & FUTEX_OWNER_DIED);
+	}
+	kill_victim(_metadata, &self->victim);
+}
+
+/* And without a waiter, to who comes later. */
+TEST_F(exec, pi_locks_later)
+{
+	struct lock *lock = self->area->list->lock;
+
+	if (!have_pi())
+		SKIP(return, "no CONFIG_FUTEX_PI");
+	start_exec(hold_pi_locks);
+	finish_exec(_metadata, self->area, self->fd[0]);
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(FUTEX_OWNER_DIED, atomic_load(&lock[i].futex));
+		EXPECT_EQ(0, lock_pi(&lock[i].futex));
+		EXPECT_EQ(gettid32() | FUTEX_OWNER_DIED, atomic_load(&lock[i].futex));
+		EXPECT_EQ(0, syscall(SYS_futex, &lock[i].futex, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0));
+	}
+	kill_victim(_metadata, &self->victim);
+}
+
+/*
+ * A reader of a process that registers and execs sees the old program's list, the
+ * new one's, or none.
+ */
+static int watch_execs(struct victim *victim)
+{
+	struct area *area = victim->area;
+	int last = lists_per_thread() - 1;
+
+	while (!atomic_load(&area->stop)) {
+		int pid = atomic_load(&area->tid[0]);
+		uint64_t head = ~0ULL;
+		long ret;
+
+		if (!pid)
+			continue;
+		ret = get_robust_list2(pid, &head, last, 0);
+		if (ret == -1) {
+			CHECK(errno == ESRCH || errno == ENOENT);
+			continue;
+		}
+		CHECK(ret == (last & 1 ? ROBUST_LIST_32BIT : (long)victim->type) ||
+		      (ret == ROBUST_LIST_32BIT && head == NEW_HEAD));
+		CHECK(head == NEW_HEAD || head == (uintptr_t)&area->list[last].head);
+		atomic_fetch_add(&area->seen, 1);
+	}
+	return 0;
+}
+
+static int hold_all_and_tell(struct victim *victim)
+{
+	CHECK(!hold_all_lists(victim));
+	/* The TID that the process has before the exec and after it */
+	atomic_store(&victim->area->tid[0], getpid());
+	return 0;
+}
+
+TEST_F(exec, get_meanwhile)
+{
+	struct victim reader = self->victim;
+	int status;
+
+	reader.pid = fork_child();
+	ASSERT_NE(-1, reader.pid);
+	if (!reader.pid)
+		_exit(!!watch_execs(&reader));
+
+	for (int i = 0; i < 20; i++) {
+		start_exec(hold_all_and_tell);
+		finish_exec(_metadata, self->area, self->fd[0]);
+		kill_victim(_metadata, &self->victim);
+	}
+	atomic_store(&self->area->stop, 1);
+	ASSERT_EQ(reader.pid, waitpid(reader.pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_LT(0, atomic_load(&self->area->seen));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The fixture of tests that run with lists of either width. */
+
+#ifndef _ROBUST_LIST2_FIXTURE_H
+#define _ROBUST_LIST2_FIXTURE_H
+
+#include "robust_list2.h"
+
+FIXTURE(list) {
+	struct victim victim;
+	struct area *area;
+};
+
+FIXTURE_VARIANT(list) {
+	unsigned int type, pointer_size;
+};
+
+FIXTURE_VARIANT_ADD(list, list32) {
+	.type = ROBUST_LIST_32BIT,
+	.pointer_size = 4,
+};
+
+#ifdef BUILD_64
+FIXTURE_VARIANT_ADD(list, list64) {
+	.type = ROBUST_LIST_64BIT,
+	.pointer_size = 8,
+};
+#endif
+
+FIXTURE_SETUP(list)
+{
+	if (!have_syscall())
+		SKIP(return, "set_robust_list2() is not implemented");
+	self->area = map_area(_metadata);
+	self->victim.area = self->area;
+	self->victim.type = variant->type;
+}
+
+FIXTURE_TEARDOWN(list)
+{
+	if (!self->area)
+		return;
+	EXPECT_EQ(AREA_GUARD, atomic_load(&self->area->guard));
+	munmap(self->area, sizeof(*self->area));
+}
+
+#endif
