@@ -31,6 +31,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "walk_limits.h"
+
 /* A waiter that nobody wakes, and a process that does not die, is given up after this long. */
 #define PATIENCE	30
 

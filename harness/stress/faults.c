@@ -161,17 +161,17 @@ static void register_first(int n)
 	if (ret == -1) {
 		EXPECT(injected && error == ENOMEM);
 		atomic_fetch_add(&notes->enomem, 1);
-		for (int i = 0; i < ROBUST_LISTS_PER_TASK; i++)
+		for (int i = 0; i < LISTS_PER_TASK; i++)
 			EXPECT(is_free(i));
 		EXPECT(set_robust_list2(list->head, 0, type_of(list->kind)) == -1 &&
 		       errno == ENOENT);
 		EXPECT(set_robust_list2(NULL, ROBUST_LIST_NEW, ROBUST_LIST_QUERY_MAX) ==
-		       ROBUST_LISTS_PER_TASK);
+		       LISTS_PER_TASK);
 		ret = set_robust_list2(list->head, ROBUST_LIST_NEW, type_of(list->kind));
 	}
 	EXPECT(ret == 0);
 	EXPECT(is_registered(0, list));
-	for (int i = 1; i < ROBUST_LISTS_PER_TASK; i++)
+	for (int i = 1; i < LISTS_PER_TASK; i++)
 		EXPECT(is_free(i));
 	/* It is worth as much as any other. */
 	link_list(list);
@@ -215,7 +215,7 @@ static void call_all(int n)
 		ret[6] = set_robust_list2(NULL, 1, ROBUST_LIST_UNREGISTER);
 	}
 	atomic_store(&notes->injected, disarm(fd));
-	EXPECT(ret[0] == ROBUST_LISTS_PER_TASK && ret[1] == 1 && ret[2] == 1 &&
+	EXPECT(ret[0] == LISTS_PER_TASK && ret[1] == 1 && ret[2] == 1 &&
 	       ret[3] == ROBUST_LIST_32BIT && ret[4] == -1 && ret[5] == 1 && ret[6] == -1);
 	EXPECT(head == (uintptr_t)lists[1].head);
 	EXPECT(set_robust_list2(NULL, 0, ROBUST_LIST_UNREGISTER) == 0);
@@ -481,7 +481,7 @@ static void exec_now(int fd)
 /* The new program */
 static int executed(void)
 {
-	for (int i = 0; i < ROBUST_LISTS_PER_TASK; i++) {
+	for (int i = 0; i < LISTS_PER_TASK; i++) {
 		if (!is_free(i))
 			return LISTS_LOST;
 	}

@@ -28,6 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "walk_limits.h"
+
 /*
  * Nothing takes this long. It is far more than a kernel with every check needs
  * on a busy machine, because only a bug has to wait for it.

@@ -122,12 +122,12 @@ static bool register_everything(void)
 {
 	bool good = true;
 
-	for (int i = 0; i < ROBUST_LISTS_PER_TASK; i++)
+	for (int i = 0; i < LISTS_PER_TASK; i++)
 		good &= set_robust_list2(lists[LIST32].head, ROBUST_LIST_NEW,
 					 ROBUST_LIST_32BIT) == i;
-	for (int i = 0; i < ROBUST_LISTS_PER_TASK; i += 3)
+	for (int i = 0; i < LISTS_PER_TASK; i += 3)
 		good &= set_robust_list2(NULL, i, ROBUST_LIST_UNREGISTER) == i;
-	for (int i = 0; i < ROBUST_LISTS_PER_TASK; i += 3)
+	for (int i = 0; i < LISTS_PER_TASK; i += 3)
 		good &= set_robust_list2(lists[LIST32].head, ROBUST_LIST_NEW,
 					 ROBUST_LIST_32BIT) == i;
 	good &= set_robust_list2(lists[LIST32].head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == -1;
@@ -178,7 +178,7 @@ static void fork_cycles(int n)
 			_exit(!register_everything());
 		need(waitpid(pid, NULL, 0) == pid, "exit");
 	}
-	for (int i = 0; i < ROBUST_LISTS_PER_TASK; i++)
+	for (int i = 0; i < LISTS_PER_TASK; i++)
 		set_robust_list2(NULL, i, ROBUST_LIST_UNREGISTER);
 }
 
@@ -211,7 +211,7 @@ static void *race(void *arg)
 	while (atomic_fetch_sub(&racing, 1) > 0) {
 		if (!register_everything())
 			_exit(1);
-		for (int i = 0; i < ROBUST_LISTS_PER_TASK; i++)
+		for (int i = 0; i < LISTS_PER_TASK; i++)
 			set_robust_list2(NULL, i, ROBUST_LIST_UNREGISTER);
 	}
 	return arg;
@@ -259,13 +259,13 @@ static bool take_step(enum step step)
 		return set_robust_list2(lists[LIST32].head, ROBUST_LIST_NEW,
 					ROBUST_LIST_32BIT) == 0;
 	case REGISTER_ALL:
-		for (int i = 1; i < ROBUST_LISTS_PER_TASK; i++)
+		for (int i = 1; i < LISTS_PER_TASK; i++)
 			good &= set_robust_list2(lists[LIST32].head, ROBUST_LIST_NEW,
 						 ROBUST_LIST_32BIT) == i;
 		return good;
 	case CHANGE:
 		for (int i = 0; i < changes; i++) {
-			int index = i % ROBUST_LISTS_PER_TASK;
+			int index = i % LISTS_PER_TASK;
 
 			good &= set_robust_list2(NULL, index, ROBUST_LIST_UNREGISTER) == index &&
 				set_robust_list2(lists[LIST32].head, ROBUST_LIST_NEW,
@@ -273,7 +273,7 @@ static bool take_step(enum step step)
 		}
 		return good;
 	case UNREGISTER_ALL:
-		for (int i = 0; i < ROBUST_LISTS_PER_TASK; i++)
+		for (int i = 0; i < LISTS_PER_TASK; i++)
 			good &= set_robust_list2(NULL, i, ROBUST_LIST_UNREGISTER) == i;
 		return good;
 	default:

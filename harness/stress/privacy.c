@@ -183,7 +183,7 @@ static void read_lists(const struct reader *reader, pid_t pid, struct answers *a
 	}
 	/* Not even that there is no list */
 	head = ~0ULL;
-	answers->empty = ask(pid, ROBUST_LISTS_PER_TASK, &head, &ret);
+	answers->empty = ask(pid, LISTS_PER_TASK, &head, &ret);
 	answers->untouched &= head == ~0ULL;
 	_exit(0);
 }
@@ -384,21 +384,21 @@ static void test_stored_bytes(void)
 	int count = 0;
 
 	/* There is no table yet, then one with a single list. */
-	for (int i = 0; i < ROBUST_LISTS_PER_TASK; i++)
+	for (int i = 0; i < LISTS_PER_TASK; i++)
 		alone &= left_alone(buffer, i, 0, ENOENT);
 	need(register_list(&lists[LIST32]), "set_robust_list2");
-	for (int i = 1; i < ROBUST_LISTS_PER_TASK; i++)
+	for (int i = 1; i < LISTS_PER_TASK; i++)
 		alone &= left_alone(buffer, i, 0, ENOENT);
 	alone &= left_alone(buffer, 0, 1, EINVAL) && left_alone(buffer, -1, 0, EINVAL) &&
-		 left_alone(buffer, ROBUST_LISTS_PER_TASK, 0, EINVAL);
+		 left_alone(buffer, LISTS_PER_TASK, 0, EINVAL);
 	ok(alone, "a call that fails stores nothing");
 
-	for (int i = 1; i < ROBUST_LISTS_PER_TASK; i++)
+	for (int i = 1; i < LISTS_PER_TASK; i++)
 		need(register_list(&lists[LIST32]), "set_robust_list2");
 	for (int n = 0; n < heads; n++) {
 		for (int kind = 1; kind < KINDS; kind++) {
 			uintptr_t head = head_address(kind, n);
-			int index = n % ROBUST_LISTS_PER_TASK;
+			int index = n % LISTS_PER_TASK;
 
 			need(set_robust_list2((void *)head, index, type_of(kind)) == index,
 			     "set_robust_list2");
@@ -413,7 +413,7 @@ static void test_stored_bytes(void)
 	}
 	ok(good, "all bytes of a head are stored, and no others");
 	say("%d heads were stored", count);
-	for (int i = 0; i < ROBUST_LISTS_PER_TASK; i++)
+	for (int i = 0; i < LISTS_PER_TASK; i++)
 		set_robust_list2(NULL, i, ROBUST_LIST_UNREGISTER);
 	free(buffer);
 }

@@ -8,7 +8,7 @@
 
 #include "fuzz.h"
 
-#define SLOTS	ROBUST_LISTS_PER_TASK
+#define SLOTS	LISTS_PER_TASK
 
 /* What get_robust_list2() can tell of a slot */
 struct registration {
