@@ -11,7 +11,7 @@
 #include "list_memory.h"
 #include "walk_model.h"
 
-#define MAX_LISTS	(ROBUST_LISTS_PER_TASK + 2)
+#define MAX_LISTS	(LISTS_PER_TASK + 2)
 #define MAX_ENTRIES	7000
 
 /* What happens to a list of set_robust_list2() before its thread dies */
@@ -229,13 +229,42 @@ static inline void add_entry(struct maker *maker, struct list *list, __u64 addre
 	list->count++;
 }
 
-/* As many entries as there is room for, close together: more than ROBUST_LIST_LIMIT */
+/*
+ * Which words a long list has: so many that the task does not hold, mixed with others,
+ * and then others only. The limit ends the list with the last of the first kind, or
+ * not at all.
+ */
+struct mixture {
+	unsigned int	foreign;
+	/* Of the entries before the last foreign one, one in how many is foreign? */
+	unsigned int	share;
+};
+
+static inline void put_mixed_word(struct maker *maker, __u64 at, struct mixture *mixture)
+{
+	struct rng *rng = &maker->rng;
+	__u32 word = once_in(rng, 2) ? FUTEX_WAITERS | maker->tid : maker->tid;
+
+	if (mixture->foreign && once_in(rng, mixture->share)) {
+		mixture->foreign--;
+		word = once_in(rng, 2) ? 0 : maker->tid + 1;
+	}
+	put(at, &word, sizeof(word));
+}
+
+/*
+ * As many entries as there is room for, close together, or about as many as a limit
+ * lets through.
+ */
 static inline void make_dense(struct maker *maker, struct list *list)
 {
 	unsigned int size = pointer_size(list->kind), wanted = MAX_ENTRIES;
+	unsigned int around_limit = FOREIGN_LIMIT - 2 + below(&maker->rng, 5);
+	struct mixture mixture = { around_limit, 1 + below(&maker->rng, 3) };
+	bool mixed = !is_legacy(list->kind) && below(&maker->rng, 4);
 
-	if (once_in(&maker->rng, 2))
-		wanted = ROBUST_LIST_LIMIT - 2 + below(&maker->rng, 5);
+	if (!mixed && once_in(&maker->rng, 2))
+		wanted = around_limit;
 	list->futex_offset = size;
 	for (unsigned int page = 0; page < PAGES && list->count < wanted; page++) {
 		if (!page_writable(page) ||
@@ -249,7 +278,10 @@ static inline void make_dense(struct maker *maker, struct list *list)
 			if (is_used(maker, at, 2 * size))
 				continue;
 			stamp(maker, maker->used, at, 2 * size);
-			put_word(maker, at + size);
+			if (mixed)
+				put_mixed_word(maker, at + size, &mixture);
+			else
+				put_word(maker, at + size);
 			add_entry(maker, list, at);
 		}
 	}
@@ -435,11 +467,15 @@ static inline void make_background(struct maker *maker)
 		__atomic_store_n(&word[i], high << 32 | low, __ATOMIC_RELAXED);
 }
 
-/* Makes all lists of a thread. Tidy: none is wild. */
-static inline void make_lists(struct maker *maker, bool tidy, bool have_compat)
+/*
+ * Makes all lists of a thread, as many of set_robust_list2() as this at most. Tidy:
+ * none is wild.
+ */
+static inline void make_lists(struct maker *maker, bool tidy, bool have_compat,
+			      unsigned int most)
 {
 	unsigned int count = below(&maker->rng, 4) ? 1 + below(&maker->rng, 4) :
-						     below(&maker->rng, ROBUST_LISTS_PER_TASK + 1);
+						     below(&maker->rng, most + 1);
 	bool dense = once_in(&maker->rng, 24);
 
 	maker->lists = 0;

@@ -20,14 +20,15 @@
 #define TARGETS		3
 /* As many cases have the same arenas. */
 #define CASES_PER_MAP	64
-/* One case in so many has a list of ROBUST_LIST2_LIMIT entries. */
-#define CASES_PER_GIANT	20000
+/* One case in so many has ballast. */
+#define CASES_PER_BALLAST	600
 
 enum death {
 	THREAD_EXITS,
 	PROCESS_EXITS,
 	PROCESS_KILLS_ITSELF,
 	PROCESS_EXECS,
+	THREAD_EXECS,
 	PROCESS_IS_KILLED,
 	FORK_EXITS,
 	FORK_KILLS_ITSELF,
@@ -37,7 +38,7 @@ enum death {
 
 static const char * const death_name[DEATHS] = {
 	"thread exits", "process exits", "process kills itself", "process execs",
-	"process is killed", "forked process exits", "forked process kills itself",
+	"thread execs", "process is killed", "forked process exits", "forked process kills itself",
 	"forked process execs",
 };
 
@@ -54,12 +55,31 @@ struct target {
 	unsigned int	waiting, expected;
 };
 
+/*
+ * A list in front of the others, of about as many entries of the task's own as an exit
+ * handles: few are left for the other lists.
+ */
+struct ballast {
+	struct robust_list_head32	head;
+	__u32				unused;
+	/* The last ones are in the list. */
+	struct {
+		__u32	next;
+		__u32	word;
+	} entry[HELD_LIMIT + 8];
+};
+
+#define BALLAST_ADDRESS	0x60000000UL
+#define BALLAST_ENTRIES	ARRAY_SIZE(((struct ballast *)0)->entry)
+
 /* What the task that dies and the one that looks at it both know */
 struct world {
 	__u64		seed;
 	unsigned int		number;
 	enum death		death;
 	bool			racy;
+	/* How many entries of the ballast are in its list, or 0 where there is none */
+	unsigned int		ballast;
 	atomic_uint		ready;
 	/* What the threads wait for that nobody needs */
 	atomic_uint		park;
@@ -78,7 +98,8 @@ struct world {
 
 static struct world *world;
 static bool have_compat;
-static alignas(16) unsigned char stack[256 * 1024];
+static alignas(16) unsigned char stack[256 * 1024], leader_stack[16 * 1024];
+static struct ballast *ballast;
 
 /* For the task that dies, which has to tell what went wrong */
 #define check(condition)					\
@@ -183,17 +204,41 @@ static void register_list(const struct list *list, int index)
 	}
 }
 
+/* Only the words change from one case to another. */
+static void init_ballast(void)
+{
+	ballast = map_at(BALLAST_ADDRESS, sizeof(*ballast), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (unsigned int i = 0; i < BALLAST_ENTRIES; i++)
+		ballast->entry[i].next = i + 1 < BALLAST_ENTRIES ?
+					 (uintptr_t)&ballast->entry[i + 1] : (uintptr_t)ballast;
+	ballast->head.futex_offset = sizeof(__u32);
+}
+
+static void take_ballast(struct rng *rng)
+{
+	unsigned int missing = below(rng, once_in(rng, 4) ? 3000 : 40);
+
+	world->ballast = HELD_LIMIT + 4 - missing;
+	ballast->head.list.next = (uintptr_t)&ballast->entry[BALLAST_ENTRIES - world->ballast];
+	for (unsigned int i = 0; i < BALLAST_ENTRIES; i++)
+		ballast->entry[i].word = world->maker.tid;
+}
+
 /* All have their index before the first of them goes away. */
 static void register_lists(void)
 {
 	const struct maker *maker = &world->maker;
-	int index = 0;
+	const int first = !!world->ballast;
+	int index = first;
 
+	if (world->ballast)
+		check(!set_list((uintptr_t)ballast, ROBUST_LIST_NEW, ROBUST_LIST_32BIT));
 	for (unsigned int i = 0; i < maker->lists; i++) {
 		register_list(&maker->list[i], index);
 		index += !is_legacy(maker->list[i].kind);
 	}
-	index = 0;
+	index = first;
 	for (unsigned int i = 0; i < maker->lists; i++) {
 		const struct list *list = &maker->list[i];
 
@@ -207,23 +252,34 @@ static void register_lists(void)
 	}
 }
 
-static void predict(void)
+static void predict_walks(bool legacy)
 {
-	struct walk_model *model = &world->model;
 	const struct maker *maker = &world->maker;
 
-	model->tid = maker->tid;
-	model->number = maker->number;
-	model->marked = 0;
-	model->wakes = 0;
-	model->unclear = false;
-	/* The lists of set_robust_list() have been made first, and are walked first. */
 	for (unsigned int i = 0; i < maker->lists; i++) {
 		const struct list *list = &maker->list[i];
 
-		if (is_legacy(list->kind) || list->fate == KEPT || list->fate == REPLACES_ANOTHER)
-			model_walk(model, list->kind, list->head);
+		if (is_legacy(list->kind) == legacy &&
+		    (legacy || list->fate == KEPT || list->fate == REPLACES_ANOTHER))
+			model_walk(&world->model, list->kind, list->head);
 	}
+}
+
+static void predict(void)
+{
+	struct walk_model *model = &world->model;
+
+	model->tid = world->maker.tid;
+	model->held_left = HELD_LIMIT;
+	if (world->ballast)
+		model->held_left -= world->ballast < HELD_LIMIT ? world->ballast : HELD_LIMIT;
+	model->marked = 0;
+	model->wakes = 0;
+	predict_walks(false);
+	/* The lists of set_robust_list() come when the thread has the TID of the leader. */
+	if (world->death == THREAD_EXECS)
+		model->tid = getpid();
+	predict_walks(true);
 	for (unsigned int i = 0; i < world->targets; i++) {
 		struct target *target = &world->target[i];
 		unsigned int wakes = 0;
@@ -242,7 +298,9 @@ static void prepare_death(void)
 	maker->rng = rng_of(world->seed, world->number, 1);
 	maker->number = world->number + 1;
 	maker->tid = own_tid();
-	make_lists(maker, world->racy, have_compat);
+	make_lists(maker, world->racy, have_compat, LISTS_PER_TASK - !!world->ballast);
+	if (world->ballast)
+		take_ballast(&maker->rng);
 	publish_image(&maker->rng);
 	place_waiters(&maker->rng);
 	predict();
@@ -270,6 +328,10 @@ static int die(void *arg)
 	case FORK_EXECS:
 		execl("/proc/self/exe", "fuzz_lists", "--empty", NULL);
 		break;
+	case THREAD_EXECS:
+		execl("/proc/self/exe", "fuzz_lists", "--empty", NULL);
+		/* With the leader, who would wait forever */
+		_exit(1);
 	case PROCESS_IS_KILLED:
 		atomic_store(&world->ready, 1);
 		for (;;)
@@ -278,6 +340,18 @@ static int die(void *arg)
 		return 0;
 	}
 	return 1;
+}
+
+#define THREAD_FLAGS	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | \
+			 CLONE_SYSVSEM)
+
+/* The leader of a process in which another thread dies */
+static int lead(void *arg)
+{
+	if (clone(die, stack + sizeof(stack), THREAD_FLAGS, arg) == -1)
+		return 1;
+	for (;;)
+		pause();
 }
 
 /* Rewrites the pointer of an entry while somebody else walks over it. */

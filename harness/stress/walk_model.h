@@ -38,22 +38,11 @@ static inline unsigned int pointer_size(enum list_kind kind)
 #define MAX_WAKES	8192
 
 struct walk_model {
-	__u32	tid;
+	__u32		tid;
+	/* How many more entries that the task holds this exit handles */
+	unsigned int	held_left;
 	unsigned int	marked, wakes;
-	__u64	woken[MAX_WAKES];
-	/*
-	 * Marking a futex has changed a pointer, and a list came back to where it had
-	 * been. How often the kernel goes around a circle is its own affair, so what
-	 * happens after the first time is not known.
-	 */
-	bool		unclear;
-	/* The list that is walked has a pointer that is a futex word at the same time. */
-	bool		pointer_changed;
-	__u32	list;
-	/* Per two bytes of the images: the list that was last seen to have an entry here */
-	__u32	*visited;
-	/* The same: the case that has a pointer of a list here, and which one this is */
-	__u32	*pointer, number;
+	__u64		woken[MAX_WAKES];
 };
 
 static inline __u64 cut_address(enum list_kind kind, __u64 address)
@@ -78,6 +67,17 @@ static inline void model_wake(struct walk_model *model, __u64 address)
 	model->woken[model->wakes++] = address;
 }
 
+/* Whose futex it is, or false where that cannot be read */
+static inline bool model_owner(__u64 address, __u32 *owner)
+{
+	__u64 word;
+
+	if (address % sizeof(__u32) || !model_read(address, sizeof(__u32), &word))
+		return false;
+	*owner = word & FUTEX_TID_MASK;
+	return true;
+}
+
 /* Returns whether the walk can go on. */
 static inline bool model_death(struct walk_model *model, __u64 address, bool pi, bool pending)
 {
@@ -99,18 +99,39 @@ static inline bool model_death(struct walk_model *model, __u64 address, bool pi,
 	marked = (word & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
 	memcpy(memory.after + offset, &marked, sizeof(marked));
 	model->marked++;
-	if (model->pointer[offset / 2] == model->number ||
-	    model->pointer[offset / 2 + 1] == model->number)
-		model->pointer_changed = true;
 	if (!pi && (word & FUTEX_WAITERS))
 		model_wake(model, address);
 	return true;
 }
 
+/*
+ * Returns whether the walk can go on. An entry that is list_op_pending, too, is handled
+ * at the end, and the list has nothing of the task's here.
+ */
+static inline bool model_entry(struct walk_model *model, enum list_kind kind, __u64 address,
+			       bool pi, bool pending, unsigned int *limit)
+{
+	__u32 owner = 0;
+
+	if (is_legacy(kind) || pending) {
+		--*limit;
+		return pending || model_death(model, address, pi, false);
+	}
+	if (!model_owner(address, &owner) || !model_death(model, address, pi, false))
+		return false;
+	if (owner == model->tid)
+		model->held_left--;
+	else
+		--*limit;
+	return true;
+}
+
 static inline void model_walk(struct walk_model *model, enum list_kind kind, __u64 head)
 {
-	unsigned int size = pointer_size(kind), limit;
+	/* Of a list of set_robust_list(): entries. Of another one: entries of others */
+	unsigned int limit = is_legacy(kind) ? ROBUST_LIST_LIMIT : FOREIGN_LIMIT;
 	__u64 entry, pending, futex_offset, next = 0;
+	unsigned int size = pointer_size(kind);
 	bool pi, pending_pi, have_next;
 
 	if (!head)
@@ -119,27 +140,15 @@ static inline void model_walk(struct walk_model *model, enum list_kind kind, __u
 	    !model_read(head + size, size, &futex_offset) ||
 	    !model_read(head + 2 * size, size, &pending))
 		return;
-	limit = is_legacy(kind) ? ROBUST_LIST_LIMIT : ROBUST_LIST2_LIMIT;
 	pi = entry & 1;
 	entry &= ~1ULL;
 	pending_pi = pending & 1;
 	pending &= ~1ULL;
-	model->list++;
-	model->pointer_changed = false;
 
-	while (entry != head && limit--) {
-		size_t offset;
-
-		if (!is_legacy(kind) && find_image(entry, size, &offset)) {
-			if (model->visited[offset / 2] == model->list) {
-				model->unclear |= model->pointer_changed;
-				break;
-			}
-			model->visited[offset / 2] = model->list;
-		}
+	while (entry != head && limit && (is_legacy(kind) || model->held_left)) {
 		have_next = model_read(entry, size, &next);
-		if (entry != pending &&
-		    !model_death(model, cut_address(kind, entry + futex_offset), pi, false))
+		if (!model_entry(model, kind, cut_address(kind, entry + futex_offset), pi,
+				 entry == pending, &limit))
 			return;
 		if (!have_next)
 			return;
