@@ -2,7 +2,8 @@
 /*
  * storm ROUNDS SEED: in each round a process whose threads take and release robust
  * locks on several lists is killed at some moment, while threads of other processes
- * take the same locks. Afterwards
+ * take the same locks. In some rounds one of its threads calls execve() before that.
+ * Afterwards
  *
  * - nobody hangs: who waited for a lock of the dead process has got it, and has
  *   handed it on,
@@ -35,9 +36,12 @@ struct shared {
 	atomic_uint	round;
 	/* Has the process of this round died? */
 	atomic_bool	killed;
+	/* Is a thread of it to exec, and has one begun to? */
+	bool		to_exec;
+	atomic_bool	execs;
 	/* Survivors that are ready for the next round */
 	atomic_uint	ready;
-	atomic_uint	victim_locks, locks, from_dead;
+	atomic_uint	victim_locks, locks, from_dead, exec_count;
 	atomic_bool	failed;
 	struct lock	lock[LOCKS];
 	struct locker	victim[VICTIMS], survivor[SURVIVORS];
@@ -101,6 +105,23 @@ static bool release(struct locker *locker, unsigned int list, struct lock *lock)
 	return !atomic_load(&shared->failed);
 }
 
+/*
+ * The thread that execs keeps its locks, and the new program waits for its end. A lock
+ * in the list of set_robust_list() would never be free again, because the kernel walks
+ * that one when the thread has another TID.
+ */
+static void exec_with_locks(const unsigned int *list, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		if (!list[i])
+			return;
+	if (atomic_exchange(&shared->execs, true))
+		return;
+	atomic_fetch_add(&shared->exec_count, 1);
+	execl("/proc/self/exe", "storm", "--pause", NULL);
+	must(!"exec");
+}
+
 /* Takes a few locks, in order so that nobody waits in a circle, and releases them. */
 static bool take_some(struct locker *locker)
 {
@@ -117,6 +138,8 @@ static bool take_some(struct locker *locker)
 	/* A thread alone may go, too. */
 	if (!locker->survivor && once_in(&locker->rng, 300))
 		syscall(SYS_exit, 0);
+	if (!locker->survivor && shared->to_exec && once_in(&locker->rng, 30))
+		exec_with_locks(list, count);
 	while (count) {
 		unsigned int which = below(&locker->rng, count);
 
@@ -236,7 +259,7 @@ static void let_victims_run(struct rng *rng)
 		return;
 	}
 	while (atomic_load(&shared->victim_locks) < locks && now_ms() < end &&
-	       !atomic_load(&shared->failed))
+	       !atomic_load(&shared->execs) && !atomic_load(&shared->failed))
 		sched_yield();
 }
 
@@ -251,6 +274,8 @@ static bool run_round(unsigned int round)
 	atomic_store(&shared->victim_locks, 0);
 	atomic_store(&shared->ready, 0);
 	atomic_store(&shared->killed, false);
+	atomic_store(&shared->execs, false);
+	shared->to_exec = once_in(&rng, 4);
 	atomic_store(&shared->round, round);
 	futex_wake(&shared->round, INT_MAX);
 
@@ -261,6 +286,8 @@ static bool run_round(unsigned int round)
 		run_victims();
 	}
 	let_victims_run(&rng);
+	if (atomic_load(&shared->execs) && once_in(&rng, 2))
+		nanosleep(&(struct timespec) { .tv_nsec = 20000000 }, NULL);
 	must(!kill(pid, SIGKILL));
 	must(waitpid(pid, &status, 0) == pid);
 	atomic_store(&shared->killed, true);
@@ -282,6 +309,10 @@ int main(int argc, char *argv[])
 	unsigned int rounds, round = 0;
 	bool good;
 
+	/* What has been executed waits to be killed. */
+	if (argc == 2 && !strcmp(argv[1], "--pause"))
+		for (;;)
+			pause();
 	if (argc != 3) {
 		fprintf(stderr, "usage: storm ROUNDS SEED\n");
 		return 2;
@@ -302,8 +333,8 @@ int main(int argc, char *argv[])
 	for (int i = 0; i < SURVIVOR_PROCESSES; i++)
 		kill(survivor_pid[i], SIGKILL);
 
-	print_line("# rounds %u, tasks %u, locks %llu, of survivors %u, of the dead %u, ms %llu",
-		   round, round * VICTIMS, victim_locks,
+	print_line("# rounds %u, tasks %u, execs %u, locks %llu, of survivors %u, of the dead %u, ms %llu",
+		   round, round * VICTIMS, atomic_load(&shared->exec_count), victim_locks,
 		   atomic_load(&shared->locks), atomic_load(&shared->from_dead),
 		   now_ms() - start);
 	print_line("%sok 1 storm %u %llu\n1..1", good ? "" : "not ", rounds, shared->seed);
