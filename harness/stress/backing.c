@@ -45,8 +45,8 @@ static struct notes {
 	atomic_int	faults;
 	atomic_int	resident;
 	atomic_int	failed;
-	/* A PI futex that the owner has in no list */
-	atomic_uint	pi;
+	/* A PI futex that the owner has in no list, and one that is requeued to it */
+	atomic_uint	pi, condition;
 } *notes = (void *)AREA;
 
 struct scenario {
@@ -58,6 +58,8 @@ struct scenario {
 	bool		(*spoil)(char *at, int fd);
 	/* All futexes are marked nevertheless. */
 	bool		harmless;
+	/* The list of set_robust_list() is left alone. */
+	bool		new_only;
 };
 
 /* Page 0 has the head, pages 1 and 2 have the entries, or the words. */
@@ -104,9 +106,11 @@ static bool take(void *arg)
 	const struct scenario *scenario = arg;
 
 	for (int kind = 0; kind < KINDS; kind++) {
+		bool spoil = scenario->spoil && !(kind == LEGACY && scenario->new_only);
+
 		if (!map_list(kind, scenario->in_file) || !hold(&lists[kind]) ||
-		    (scenario->spoil && !scenario->spoil(region(kind, scenario->part) + 2 * page,
-							 files[kind][scenario->part])))
+		    (spoil && !scenario->spoil(region(kind, scenario->part) + 2 * page,
+					       files[kind][scenario->part])))
 			return false;
 	}
 	return true;
@@ -127,9 +131,13 @@ static int count_marked(int kind)
 	return marked;
 }
 
-static void check_marked(const char *name, enum part part, int expected)
+static void check_marked(const struct scenario *scenario, int others)
 {
+	const char *name = scenario->name;
+	enum part part = scenario->part;
+
 	for (int kind = 0; kind < KINDS; kind++) {
+		int expected = kind == LEGACY && scenario->new_only ? LOCKS : others;
 		int marked = count_marked(kind);
 
 		ok(marked == expected, "%s %s: %s", part_names[part], name, kind_names[kind]);
@@ -148,8 +156,7 @@ static void run(struct scenario *scenario)
 		ok(false, "%s %s: the owner dies", part_names[scenario->part], scenario->name);
 		return;
 	}
-	check_marked(scenario->name, scenario->part,
-		     scenario->harmless ? LOCKS : marked_until[scenario->part]);
+	check_marked(scenario, scenario->harmless ? LOCKS : marked_until[scenario->part]);
 }
 
 static bool truncate_file(char *at, int fd)
@@ -349,33 +356,119 @@ static void exec_true(void *arg)
 	_exit(99);
 }
 
-/* Whoever wants a PI futex of a task in an exec waits for the end of its walk. */
-static void check_pi_waiter(pid_t owner, const char *part, const char *name)
+/*
+ * The walk waits for a page, for as long as its provider likes. Nobody waits with it who
+ * wants a PI futex of the task.
+ */
+struct pi_time {
+	long	tv_sec, tv_nsec;
+};
+
+static long pi_call(int op, const struct pi_time *timeout)
 {
+	return syscall(SYS_futex, &notes->pi, op, 0, timeout, NULL, 0);
+}
+
+static void exit_in_handler(int signal)
+{
+	(void)signal;
+	_exit(0);
+}
+
+static int try_lock(void)
+{
+	return pi_call(FUTEX_TRYLOCK_PI, NULL) != -1 || errno != EAGAIN;
+}
+
+static int lock_with_timeout(void)
+{
+	struct timespec time;
+	struct pi_time until;
+
+	clock_gettime(CLOCK_REALTIME, &time);
+	until = (struct pi_time) { time.tv_sec + 1, time.tv_nsec };
+	return pi_call(FUTEX_LOCK_PI, &until) != -1 || errno != ETIMEDOUT;
+}
+
+static int lock_and_get_signal(void)
+{
+	signal(SIGALRM, exit_in_handler);
+	alarm(1);
+	pi_call(FUTEX_LOCK_PI, NULL);
+	return 1;
+}
+
+static int requeue(void)
+{
+	pid_t waiter = fork_child();
+	long moved = 0;
+
+	if (!waiter) {
+		syscall(SYS_futex, &notes->condition, FUTEX_WAIT_REQUEUE_PI, 0, NULL, &notes->pi, 0);
+		_exit(1);
+	}
+	if (!wait_for_state(waiter, 'S'))
+		return 1;
+	moved = syscall(SYS_futex, &notes->condition, FUTEX_CMP_REQUEUE_PI, 1, NULL, &notes->pi, 0);
+	return moved != 1 || !kill_and_reap(waiter);
+}
+
+/* Who waits for the lock until the owner is dead gets it. */
+static pid_t start_pi_waiter(void)
+{
+	pid_t pid = fork_child();
+
+	if (!pid)
+		_exit(pi_call(FUTEX_LOCK_PI, NULL) ||
+		      (atomic_load(&notes->pi) & FUTEX_TID_MASK) != gettid32());
+	return pid;
+}
+
+static pid_t check_pi_futex(pid_t owner, const char *part, const char *name)
+{
+	static const struct {
+		const char	*what;
+		int		(*try)(void);
+	} tries[] = {
+		{ "FUTEX_TRYLOCK_PI comes back", try_lock },
+		{ "FUTEX_LOCK_PI keeps its timeout", lock_with_timeout },
+		{ "FUTEX_LOCK_PI is interrupted by a signal", lock_and_get_signal },
+		{ "FUTEX_CMP_REQUEUE_PI comes back", requeue },
+	};
 	int status = 0;
 	pid_t pid;
 
 	atomic_store(&notes->pi, owner);
-	pid = fork_child();
-	if (!pid) {
-		syscall(SYS_futex, &notes->pi, FUTEX_LOCK_PI, 0, NULL, NULL, 0);
-		_exit(1);
+	atomic_store(&notes->condition, 0);
+	for (size_t i = 0; i < sizeof(tries) / sizeof(*tries); i++) {
+		bool back;
+
+		pid = fork_child();
+		if (!pid)
+			_exit(tries[i].try());
+		status = 1;
+		back = reap(pid, &status);
+		if (!back)
+			kill(pid, SIGKILL);
+		ok(back && !status, "%s %s: %s", part, name, tries[i].what);
 	}
-	need(wait_for_state(pid, 'D'), "wait for the end of the walk");
-	kill(pid, SIGKILL);
-	ok(reap(pid, &status) && WIFSIGNALED(status),
+	pid = start_pi_waiter();
+	ok(wait_for_state(pid, 'S') && kill_and_reap(pid),
 	   "%s %s: a waiter for a PI futex can be killed", part, name);
+	pid = start_pi_waiter();
+	need(wait_for_state(pid, 'S'), "a process that waits for a PI futex");
+	return pid;
 }
 
 /* An exec waits for a page of a list. */
-static void run_exec(struct exec_scenario *exec, const char *name, int expected)
+static void run_exec(struct exec_scenario *exec, int expected)
 {
-	const char *part = part_names[exec->scenario.part];
+	const char *part = part_names[exec->scenario.part], *name = exec->scenario.name;
 	double end = now() + PATIENCE;
-	__u64 head = ~0ULL;
-	int status = 0;
+	int status = 0, got = 1;
+	pid_t pid, waiter = 0;
 	bool died;
-	pid_t pid;
+	__u64 head;
 
 	new_lists();
 	pid = start(take_and_fork, exec_true, exec);
@@ -384,11 +477,9 @@ static void run_exec(struct exec_scenario *exec, const char *name, int expected)
 		nap();
 	if (exec->provider == SLEEPS) {
 		need(wait_for_state(pid, 'S'), "wait for a page");
-		/* It is at the list of set_robust_list(). Nobody else has to wait for it. */
-		ok(get_robust_list2(pid, &head, 0, 0) == ROBUST_LIST_32BIT &&
-		   head == (uintptr_t)lists[LIST32].head,
-		   "%s %s: other processes can read the lists", part, name);
-		check_pi_waiter(pid, part, name);
+		ok(get_robust_list2(pid, &head, 0, 0) == -1 && errno == ENOENT,
+		   "%s %s: other processes do not wait, and find no lists", part, name);
+		waiter = check_pi_futex(pid, part, name);
 		kill(pid, SIGKILL);
 	}
 	died = reap(pid, &status);
@@ -397,7 +488,10 @@ static void run_exec(struct exec_scenario *exec, const char *name, int expected)
 	if (!died)
 		kill(pid, SIGKILL);
 	ok(atomic_load(&notes->faults) >= 1, "%s %s: a page was asked for", part, name);
-	check_marked(name, exec->scenario.part, expected);
+	if (waiter)
+		ok(reap(waiter, &got) && !got, "%s %s: a waiter gets the PI futex of the dead",
+		   part, name);
+	check_marked(&exec->scenario, expected);
 }
 
 static void test_userfaultfd(void)
@@ -431,12 +525,14 @@ static void test_userfaultfd(void)
 
 		run(&exit);
 		for (int i = SERVES; i <= SLEEPS; i++) {
+			/* The list of set_robust_list() is the base's, and so is its wait. */
 			struct exec_scenario exec = {
-				.scenario = { names[i], part, .spoil = ask_for },
+				.scenario = { names[i], part, .spoil = ask_for,
+					      .new_only = i == SLEEPS },
 				.provider = i,
 			};
 
-			run_exec(&exec, names[i], expected[i][part]);
+			run_exec(&exec, expected[i][part]);
 		}
 	}
 }
@@ -473,6 +569,7 @@ static bool take_tagged(void *arg)
 
 static void test_tags(void)
 {
+	const struct scenario scenario = { .name = "with tagged addresses" };
 	bool ask = false;
 	pid_t pid;
 
@@ -491,7 +588,7 @@ static void test_tags(void)
 	ask = true;
 	pid = start(take_tagged, NULL, &ask);
 	ok(kill_and_reap(pid), "tagged addresses: the owner dies");
-	check_marked("with tagged addresses", ENTRIES, LOCKS);
+	check_marked(&scenario, LOCKS);
 }
 #else
 static void test_tags(void)
@@ -503,16 +600,16 @@ int main(int argc, char **argv)
 {
 	struct scenario scenarios[] = {
 		{ "all there", ENTRIES, .harmless = true },
-		{ "not in the page table", ENTRIES, true, forget, true },
-		{ "not in the page table", WORDS, false, forget, true },
-		{ "behind the end of the file", ENTRIES, true, truncate_file, false },
-		{ "behind the end of the file", WORDS, false, truncate_file, false },
-		{ "not mapped", ENTRIES, false, unmap, false },
-		{ "not mapped", WORDS, false, unmap, false },
-		{ "with PROT_NONE", ENTRIES, false, forbid, false },
-		{ "with PROT_NONE", WORDS, false, forbid, false },
-		{ "with PROT_READ", ENTRIES, false, forbid_writing, true },
-		{ "with PROT_READ", WORDS, false, forbid_writing, false },
+		{ "not in the page table", ENTRIES, .in_file = true, .spoil = forget, .harmless = true },
+		{ "not in the page table", WORDS, .spoil = forget, .harmless = true },
+		{ "behind the end of the file", ENTRIES, .in_file = true, .spoil = truncate_file },
+		{ "behind the end of the file", WORDS, .spoil = truncate_file },
+		{ "not mapped", ENTRIES, .spoil = unmap },
+		{ "not mapped", WORDS, .spoil = unmap },
+		{ "with PROT_NONE", ENTRIES, .spoil = forbid },
+		{ "with PROT_NONE", WORDS, .spoil = forbid },
+		{ "with PROT_READ", ENTRIES, .spoil = forbid_writing, .harmless = true },
+		{ "with PROT_READ", WORDS, .spoil = forbid_writing },
 	};
 
 	if (argc > 1 && !strcmp(argv[1], "true"))
