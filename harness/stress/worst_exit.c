@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The longest exit that a task without privileges can arrange for itself. It is
- * measured, beside the same with set_robust_list(), and while it lasts, another
- * task on the same CPU has to get its share.
+ * The longest exit that a task without privileges can arrange for itself: ten lists,
+ * with more entries in them than the kernel handles. It is measured, beside the same
+ * with set_robust_list(), and while it lasts, another task on the same CPU has to get
+ * its share. worst_threads does that for many threads.
  *
  * worst_exit [short] [icount]
  *
@@ -14,9 +15,8 @@
 
 #include "adversity.h"
 
-/* As long as ROBUST_LIST2_LIMIT, and as ROBUST_LIST_LIMIT of set_robust_list() */
-#define LIMIT		ROBUST_LIST2_LIMIT
-#define LEGACY_LIMIT	2048
+/* A list is no longer than that, with set_robust_list() */
+#define LEGACY_LIMIT	ROBUST_LIST_LIMIT
 
 /* How long the other task may have to wait for its turn, in seconds: some ticks */
 #define LONGEST_GAP	0.02
@@ -29,7 +29,8 @@
 #define STACK		65536
 #define FIRST_LIST	(AREA + (1UL << 24))
 
-static int nr_lists, nr_entries, nr_far_entries;
+/* Of all lists of a task together: what it holds, and what it does not */
+static int nr_lists, nr_entries, nr_free_entries, nr_far_entries;
 static cpu_set_t first_cpu, other_cpu;
 static bool have_other_cpu, icount;
 
@@ -40,6 +41,7 @@ static struct meter {
 	atomic_uint	longest;
 	/* Who takes pages away */
 	pid_t		taker;
+	atomic_int	copies_ready;
 } *meter = (void *)AREA;
 
 static pid_t meter_pid;
@@ -51,11 +53,13 @@ enum shape {
 	AWAITED_LOCKS,
 	CIRCLE,
 	FAR_APART,
+	COPIED,
 };
 
 static const char * const shape_names[] = {
 	"no list", "free locks", "own locks", "own locks with FUTEX_WAITERS",
 	"own locks in a circle", "entries whose pages go away",
+	"own locks in private copies of one page",
 };
 
 struct worst {
@@ -107,6 +111,32 @@ static void build(const struct worst *worst, const struct list *list)
 	set_next(list, from, worst->shape == CIRCLE ? list->entry : list->head);
 }
 
+/* How many entries the kernel handles, and how many it looks at */
+static int handled(const struct worst *worst)
+{
+	int all = worst->lists * worst->entries;
+
+	switch (worst->shape) {
+	case NO_LIST:
+	case FREE_LOCKS:
+		return 0;
+	default:
+		return all < HELD_LIMIT ? all : HELD_LIMIT;
+	}
+}
+
+static int visited(const struct worst *worst)
+{
+	int others = worst->entries < FOREIGN_LIMIT ? worst->entries : FOREIGN_LIMIT;
+
+	if (worst->shape == FREE_LOCKS)
+		return worst->lists * others;
+	/* One more lap, or part of it, finds out that nothing is left. */
+	if (worst->shape == CIRCLE && worst->kind != LEGACY)
+		return handled(worst) + worst->lists * FOREIGN_LIMIT;
+	return handled(worst);
+}
+
 /* A process with the same memory takes the pages away, as often as it can. */
 static int take_pages_away(void *arg)
 {
@@ -134,8 +164,7 @@ static struct list place(const struct worst *worst, int n)
 		.entry = memory + page,
 		.word = memory + page + pointer_size(worst->kind),
 		.stride = stride(worst->kind),
-		/* Half of it is enough where the walk goes around. */
-		.len = worst->shape == CIRCLE ? worst->entries / 2 + 1 : worst->entries,
+		.len = worst->entries,
 	};
 }
 
@@ -177,9 +206,8 @@ static pid_t start_worst(const struct worst *worst)
 /* How long the exit takes, in seconds */
 static double end_worst(const struct worst *worst, pid_t pid)
 {
-	const bool marked = worst->shape != NO_LIST && worst->shape != FREE_LOCKS;
 	double start = now(), end;
-	int status = 0;
+	int status = 0, marked = 0;
 
 	need(!kill(pid, SIGKILL) && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status),
 	     "death of a process");
@@ -189,7 +217,11 @@ static double end_worst(const struct worst *worst, pid_t pid)
 	for (int i = 0; i < worst->lists; i++) {
 		struct list list = place(worst, i);
 
-		badly_handled += count_words(&list, FUTEX_OWNER_DIED) != (marked ? list.len : 0);
+		marked += count_words(&list, FUTEX_OWNER_DIED);
+	}
+	if (marked != handled(worst)) {
+		say("%d locks are marked, not %d", marked, handled(worst));
+		badly_handled++;
 	}
 	munmap((void *)FIRST_LIST, worst->lists * size_of(worst));
 	return end - start;
@@ -236,17 +268,18 @@ static double cpu_time(pid_t pid)
 	return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-static void report(const struct worst *worst, double time)
+/* How long the same exit takes without lists */
+static double report(const struct worst *worst, double time)
 {
 	struct worst nothing = *worst;
-	int entries = worst->lists * worst->entries;
 	double base;
 
 	nothing.shape = NO_LIST;
 	base = exit_time(&nothing);
-	say("%s, %s, %d x %d entries: %.6f s, without the list %.6f s, that is %.0f ns an entry",
+	say("%s, %s, %d x %d entries: %.6f s, without the list %.6f s, that is %.0f ns for each of %d",
 	    kind_names[worst->kind], shape_names[worst->shape], worst->lists, worst->entries, time,
-	    base, (time - base) * 1e9 / entries);
+	    base, (time - base) * 1e9 / visited(worst), visited(worst));
+	return base;
 }
 
 /* One page fault for each entry would take minutes. */
@@ -256,11 +289,28 @@ static void shorten(struct worst *worst)
 	worst->entries = nr_far_entries;
 }
 
+static struct worst longest_of(enum kind kind, enum shape shape)
+{
+	struct worst worst = {
+		.kind = kind,
+		.shape = shape,
+		.lists = kind == LEGACY ? 1 : nr_lists,
+		.entries = kind == LEGACY ? LEGACY_LIMIT : nr_entries / nr_lists + 1,
+	};
+
+	if (kind == LEGACY)
+		return worst;
+	if (shape == FREE_LOCKS)
+		worst.entries = nr_free_entries;
+	if (shape == FAR_APART)
+		shorten(&worst);
+	return worst;
+}
+
 /* The longest lists */
 static void test_longest(enum shape shape)
 {
 	double longest = 0;
-	bool counted_up = false;
 
 	if (shape == FAR_APART && !have_other_cpu) {
 		skip("entries whose pages go away", "needs two CPUs");
@@ -268,29 +318,91 @@ static void test_longest(enum shape shape)
 	}
 	badly_handled = 0;
 	for (int kind = 0; kind < KINDS; kind++) {
-		struct worst worst = {
-			.kind = kind,
-			.shape = shape,
-			.lists = kind == LEGACY ? 1 : nr_lists,
-			.entries = kind == LEGACY ? LEGACY_LIMIT : nr_entries,
-		};
-		double time;
+		struct worst worst = longest_of(kind, shape);
+		double time = exit_time(&worst), base = report(&worst, time);
 
-		if (kind != LEGACY && shape == FAR_APART)
-			shorten(&worst);
-		time = exit_time(&worst);
-		report(&worst, time);
 		if (kind == LEGACY)
 			continue;
-		counted_up |= worst.lists * worst.entries != ROBUST_LISTS_PER_TASK * LIMIT;
-		time *= (double)ROBUST_LISTS_PER_TASK * LIMIT / (worst.lists * worst.entries);
+		if (handled(&worst))
+			time = base + (time - base) * HELD_LIMIT / handled(&worst);
 		if (time > longest)
 			longest = time;
 	}
-	say("%s: %d lists of %d entries %s %.6f s", shape_names[shape], ROBUST_LISTS_PER_TASK,
-	    LIMIT, counted_up ? "would take" : "take", longest);
-	ok(!badly_handled, "%s: all that the owner holds are marked, and no others",
-	   shape_names[shape]);
+	say("row: %s: %.6f s", shape_names[shape], longest);
+	ok(!badly_handled, "%s: as many as the limit says are marked", shape_names[shape]);
+}
+
+/*
+ * A page that is mapped privately again and again has been filled once, and each copy is
+ * made when the kernel marks the first lock in it. The copies are gone with the memory,
+ * so that a process which shares it has to look at them.
+ */
+#define COPY_ENTRIES	(AREA + (1UL << 24))
+#define COPY_WORDS	(AREA + (1UL << 26))
+
+static struct list copy_list;
+
+static int hold_copies(void *arg)
+{
+	const int fd = *(int *)arg, per_page = sysconf(_SC_PAGESIZE) / sizeof(__u32);
+	__u32 tid = gettid32();
+
+	for (int i = 0; i < per_page; i++)
+		if (pwrite(fd, &tid, sizeof(tid), i * sizeof(tid)) != sizeof(tid))
+			_exit(1);
+	link_list(&copy_list);
+	if (!register_list(&copy_list))
+		_exit(1);
+	atomic_store(&meter->copies_ready, 1);
+	for (;;)
+		pause();
+	return 0;
+}
+
+static void die_with_copies(void)
+{
+	const size_t page = sysconf(_SC_PAGESIZE), size = nr_entries * sizeof(__u32);
+	int fd = memfd_create("word", MFD_CLOEXEC), status = 0;
+	char *stack = malloc(STACK);
+	double start;
+	pid_t pid;
+
+	need(fd != -1 && !ftruncate(fd, page) && stack, "memfd_create");
+	map_shared(COPY_ENTRIES, page + size);
+	for (size_t at = 0; at < size; at += page)
+		need(mmap((void *)(COPY_WORDS + at), page, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_FIXED, fd, 0) != MAP_FAILED, "mmap");
+	copy_list = (struct list) {
+		.kind = LIST32,
+		.head = (char *)COPY_ENTRIES,
+		.entry = (char *)COPY_ENTRIES + page,
+		.word = (char *)COPY_WORDS,
+		.stride = sizeof(__u32),
+		.len = nr_entries,
+	};
+	atomic_store(&meter->copies_ready, 0);
+	pid = clone(hold_copies, stack + STACK, CLONE_VM | SIGCHLD, &fd);
+	need(pid != -1, "clone");
+	while (!atomic_load(&meter->copies_ready))
+		need(waitpid(pid, &status, WNOHANG) == 0, "a process with locks");
+	start = now();
+	need(!kill(pid, SIGKILL) && waitpid(pid, &status, 0) == pid, "death of a process");
+	start = now() - start;
+	say("%s, one page of words, %d entries: %.6f s, that is %.0f ns for each",
+	    shape_names[COPIED], nr_entries, start, start * 1e9 / nr_entries);
+	say("row: %s: %.6f s", shape_names[COPIED], start * HELD_LIMIT / nr_entries);
+	_exit(!all_died(&copy_list));
+}
+
+static void test_copies(void)
+{
+	int status = 1;
+	pid_t pid = fork_child();
+
+	if (!pid)
+		die_with_copies();
+	need(waitpid(pid, &status, 0) == pid, "a process that looks at copies");
+	ok(!status, "%s: all are marked", shape_names[COPIED]);
 }
 
 static void keep_less(double *least, double value)
@@ -326,7 +438,7 @@ static void test_like_legacy(enum shape shape)
 /* Another task runs while the longest of them lasts. */
 static void test_others_run(enum shape shape)
 {
-	struct worst worst = { LIST32, shape, nr_lists, nr_entries };
+	struct worst worst = longest_of(LIST32, shape);
 	double time, share, gap;
 	pid_t pid;
 
@@ -334,8 +446,6 @@ static void test_others_run(enum shape shape)
 		skip("entries whose pages go away: others run", "needs two CPUs");
 		return;
 	}
-	if (shape == FAR_APART)
-		shorten(&worst);
 	pid = start_worst(&worst);
 	atomic_store(&meter->longest, 0);
 	atomic_store(&meter->runs, 1);
@@ -371,9 +481,10 @@ int main(int argc, char **argv)
 		say("a soft lockup is reported after 2 s");
 	if (write_file("/proc/sys/kernel/hung_task_timeout_secs", "2"))
 		say("a hung task is reported after 2 s");
-	nr_lists = brief ? 1 : ROBUST_LISTS_PER_TASK;
-	nr_entries = brief ? LIMIT / 8 : LIMIT;
-	nr_far_entries = brief ? LIMIT / 64 : LIMIT / 8;
+	nr_lists = LISTS_PER_TASK;
+	nr_entries = brief ? HELD_LIMIT / 8 : HELD_LIMIT;
+	nr_free_entries = 2 * FOREIGN_LIMIT;
+	nr_far_entries = brief ? HELD_LIMIT / 64 : HELD_LIMIT / 8;
 
 	CPU_SET(0, &first_cpu);
 	CPU_SET(1, &other_cpu);
@@ -386,6 +497,7 @@ int main(int argc, char **argv)
 		run_meter();
 	for (int shape = FREE_LOCKS; shape <= FAR_APART; shape++)
 		test_longest(shape);
+	test_copies();
 	for (int shape = FREE_LOCKS; shape <= CIRCLE; shape++) {
 		if (icount)
 			test_like_legacy(shape);
