@@ -120,9 +120,9 @@ static inline __u32 odd_flags(struct rng *rng)
 {
 	switch (below(rng, 4)) {
 	case 0:
-		return below(rng, 8);
+		return below(rng, 16);
 	case 1:
-		return below(rng, 8) | 1U << below(rng, 32);
+		return below(rng, 16) | 1U << below(rng, 32);
 	case 2:
 		return 1U << below(rng, 32);
 	default:
@@ -170,7 +170,7 @@ static inline void random_set(struct rng *rng, unsigned int who, struct set_call
 	case 7 ... 8:
 		call->index = below(rng, SLOTS);
 		call->head = 0;
-		call->flags |= ROBUST_LIST_UNREGISTER;
+		call->flags |= once_in(rng, 2) ? ROBUST_LIST_UNREGISTER : ROBUST_LIST_RELEASE;
 		break;
 	default:
 		call->index = ROBUST_LIST_NEW;

@@ -65,7 +65,7 @@ static bool mismatch(const char *format, ...)
 	for (unsigned int i = 0; i < maker->lists; i++) {
 		static const char * const kind[] = { "legacy", "compat", "32-bit", "64-bit" };
 		static const char * const fate[] = { "", ", replaces another", ", emptied",
-						     ", unregistered" };
+						     ", unregistered", ", released" };
 		const struct list *list = &maker->list[i];
 
 		print_line("#   %s%s%s: head %#llx offset %#llx pending %#llx, %u from %#llx",

@@ -15,7 +15,7 @@
 #define MAX_ENTRIES	7000
 
 /* What happens to a list of set_robust_list2() before its thread dies */
-enum fate { KEPT, REPLACES_ANOTHER, EMPTIED, UNREGISTERED };
+enum fate { KEPT, REPLACES_ANOTHER, EMPTIED, UNREGISTERED, RELEASED };
 
 struct list {
 	enum list_kind	kind;
@@ -432,7 +432,7 @@ static inline void make_list(struct maker *maker, enum list_kind kind, bool tidy
 
 	memset(list, 0, sizeof(*list));
 	list->kind = kind;
-	list->fate = fate <= UNREGISTERED ? (enum fate)fate : KEPT;
+	list->fate = fate <= RELEASED ? (enum fate)fate : KEPT;
 	list->wild = !tidy && once_in(&maker->rng, 6);
 	list->first = maker->entries;
 	if (list->wild)

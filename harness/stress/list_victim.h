@@ -248,7 +248,24 @@ static void register_lists(void)
 			check(set_list(0, index, type_of(list)) == index);
 		if (list->fate == UNREGISTERED)
 			check(set_list(0, index, ROBUST_LIST_UNREGISTER) == index);
+		if (list->fate == RELEASED)
+			check(set_list(0, index, ROBUST_LIST_RELEASE) == index);
 		index++;
+	}
+}
+
+/* Each of these walks has limits of its own. */
+static void predict_releases(void)
+{
+	const struct maker *maker = &world->maker;
+
+	for (unsigned int i = 0; i < maker->lists; i++) {
+		const struct list *list = &maker->list[i];
+
+		if (is_legacy(list->kind) || list->fate != RELEASED)
+			continue;
+		world->model.held_left = HELD_LIMIT;
+		model_walk(&world->model, list->kind, list->head);
 	}
 }
 
@@ -270,11 +287,12 @@ static void predict(void)
 	struct walk_model *model = &world->model;
 
 	model->tid = world->maker.tid;
+	model->marked = 0;
+	model->wakes = 0;
+	predict_releases();
 	model->held_left = HELD_LIMIT;
 	if (world->ballast)
 		model->held_left -= world->ballast < HELD_LIMIT ? world->ballast : HELD_LIMIT;
-	model->marked = 0;
-	model->wakes = 0;
 	predict_walks(false);
 	/* The lists of set_robust_list() come when the thread has the TID of the leader. */
 	if (world->death == THREAD_EXECS)

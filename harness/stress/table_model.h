@@ -55,12 +55,17 @@ static inline struct prediction predict_set(const struct registration *slots,
 					    const struct set_call *call)
 {
 	const __u32 known = ROBUST_LIST_TYPE_MASK | ROBUST_LIST_UNREGISTER |
-			       ROBUST_LIST_QUERY_MAX;
+			       ROBUST_LIST_QUERY_MAX | ROBUST_LIST_RELEASE;
+	const __u32 operation = call->flags & ~ROBUST_LIST_TYPE_MASK;
 	__u32 type = call->flags & ROBUST_LIST_TYPE_MASK;
 	struct prediction p = { .result = -EINVAL, .slot = -1 };
 	int slot;
 
 	if (call->flags & ~known)
+		return p;
+
+	/* At most one */
+	if (operation & (operation - 1))
 		return p;
 
 	if (call->flags & ROBUST_LIST_QUERY_MAX) {
@@ -70,7 +75,7 @@ static inline struct prediction predict_set(const struct registration *slots,
 		return p;
 	}
 
-	if (call->flags & ROBUST_LIST_UNREGISTER) {
+	if (call->flags & (ROBUST_LIST_UNREGISTER | ROBUST_LIST_RELEASE)) {
 		if (call->head || !valid_index(call->index))
 			return p;
 		p.result = -ENOENT;
