@@ -57,10 +57,18 @@ enum {
 	GUEST_NR_SET_TID_ADDRESS = 258,
 	GUEST_NR_SET_ROBUST_LIST = 311,
 	GUEST_NR_GET_ROBUST_LIST = 312,
+	GUEST_NR_FUTEX_TIME64 = 422,
 };
 
 struct guest_timespec {
 	int32_t tv_sec, tv_nsec;
+};
+
+/* For the system calls with 64-bit times */
+struct guest_timespec64 {
+	int64_t tv_sec;
+	/* The C library need not write the upper half of what the kernel reads. */
+	int32_t tv_nsec, unused;
 };
 
 /* A lock of the emulator's own, in a list of its own beside the guest's. */
@@ -80,11 +88,37 @@ struct guest_thread {
 
 static __thread struct guest_thread *current;
 
-static long guest_futex(uint32_t uaddr, uint32_t op, uint32_t val, uint32_t timeout,
-			uint32_t uaddr2)
+/* Of the other operations the fourth argument is a number, val2. */
+static bool futex_has_timeout(uint32_t op)
 {
+	switch (op & FUTEX_CMD_MASK) {
+	case FUTEX_WAIT:
+	case FUTEX_WAIT_BITSET:
+	case FUTEX_WAIT_REQUEUE_PI:
+	case FUTEX_LOCK_PI:
+	case FUTEX_LOCK_PI2:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static struct timespec host_timespec(uint32_t timeout, bool time64)
+{
+	const struct guest_timespec64 *from64 = guest_ptr(timeout);
 	const struct guest_timespec *from = guest_ptr(timeout);
+
+	if (time64)
+		return (struct timespec){ from64->tv_sec, from64->tv_nsec };
+	return (struct timespec){ from->tv_sec, from->tv_nsec };
+}
+
+static long guest_futex(bool time64, uint32_t uaddr, uint32_t op, uint32_t val,
+			uint32_t timeout, uint32_t uaddr2, uint32_t val3)
+{
+	unsigned long fourth = timeout;
 	struct timespec to;
+	long ret;
 
 	/*
 	 * uaddr2 is the guest's list_op_pending then. A kernel that knows no 32-bit
@@ -92,10 +126,12 @@ static long guest_futex(uint32_t uaddr, uint32_t op, uint32_t val, uint32_t time
 	 */
 	if ((op & FUTEX_ROBUST_LIST32) && !guest_robust_list_in_kernel())
 		return -ENOSYS;
-	if (timeout)
-		to = (struct timespec){ from->tv_sec, from->tv_nsec };
-	return syscall(SYS_futex, guest_ptr(uaddr), op, val, timeout ? &to : NULL,
-		       guest_ptr(uaddr2), 0) == -1 ? -errno : 0;
+	if (timeout && futex_has_timeout(op)) {
+		to = host_timespec(timeout, time64);
+		fourth = (unsigned long)&to;
+	}
+	ret = syscall(SYS_futex, guest_ptr(uaddr), op, val, fourth, guest_ptr(uaddr2), val3);
+	return ret == -1 ? -errno : ret;
 }
 
 /*
@@ -114,7 +150,8 @@ static void guest_exit(void)
 	pthread_exit(NULL);
 }
 
-static long guest_syscall(int nr, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e)
+static long guest_syscall(int nr, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e,
+			  uint32_t f)
 {
 	switch (nr) {
 	case GUEST_NR_EXIT:
@@ -123,7 +160,8 @@ static long guest_syscall(int nr, uint32_t a, uint32_t b, uint32_t c, uint32_t d
 	case GUEST_NR_GETTID:
 		return syscall(SYS_gettid);
 	case GUEST_NR_FUTEX:
-		return guest_futex(a, b, c, d, e);
+	case GUEST_NR_FUTEX_TIME64:
+		return guest_futex(nr == GUEST_NR_FUTEX_TIME64, a, b, c, d, e, f);
 	case GUEST_NR_SET_TID_ADDRESS:
 		current->clear_child_tid = a;
 		return syscall(SYS_gettid);
@@ -219,6 +257,10 @@ struct guest_memory {
 	atomic_uint	die;
 	/* How long the guest waits for a lock */
 	struct guest_timespec	patience;
+	struct guest_timespec64	patience64;
+	/* Two futexes that are no locks, and what became of who waits for the first */
+	atomic_uint	first, second;
+	atomic_int	waited;
 	/* Results of the guest's get_robust_list() */
 	uint32_t		list_head, list_len;
 	/* Not the guest's, but in memory that processes of the emulator share. */
@@ -240,15 +282,15 @@ static void guest_start(struct guest_tcb *tcb)
 	tcb->robust.futex_offset = offsetof(struct guest_lock, word);
 	tcb->robust.list_op_pending = 0;
 	atomic_store(&tcb->tid, guest_syscall(GUEST_NR_SET_TID_ADDRESS, address(&tcb->tid), 0, 0,
-					      0, 0));
+					      0, 0, 0));
 	if (guest_syscall(GUEST_NR_SET_ROBUST_LIST, address(&tcb->robust),
-			  sizeof(tcb->robust), 0, 0, 0))
+			  sizeof(tcb->robust), 0, 0, 0, 0))
 		exit(EXIT_FAILURE);
 }
 
 static int guest_lock(struct guest_tcb *tcb, struct guest_lock *lock)
 {
-	uint32_t tid = guest_syscall(GUEST_NR_GETTID, 0, 0, 0, 0, 0), waiters = 0, word;
+	uint32_t tid = guest_syscall(GUEST_NR_GETTID, 0, 0, 0, 0, 0, 0), waiters = 0, word;
 	long ret = 0;
 
 	tcb->robust.list_op_pending = address(lock);
@@ -270,7 +312,7 @@ static int guest_lock(struct guest_tcb *tcb, struct guest_lock *lock)
 			return -ret;
 		}
 		ret = guest_syscall(GUEST_NR_FUTEX, address(&lock->word), FUTEX_WAIT,
-				    word | FUTEX_WAITERS, address(&memory->patience), 0);
+				    word | FUTEX_WAITERS, address(&memory->patience), 0, 0);
 		waiters = FUTEX_WAITERS;
 	}
 	lock->next = tcb->robust.list.next;
@@ -289,9 +331,9 @@ static void guest_unlock(struct guest_tcb *tcb, struct guest_lock *lock)
 	tcb->robust.list.next = lock->next;
 	barrier();
 	if (guest_syscall(GUEST_NR_FUTEX, address(&lock->word), FUTEX_UNLOCK_WAKE_LIST32, 1, 0,
-			  address(&tcb->robust.list_op_pending)) == -ENOSYS) {
+			  address(&tcb->robust.list_op_pending), 0) == -ENOSYS) {
 		atomic_store(&lock->word, 0);
-		guest_syscall(GUEST_NR_FUTEX, address(&lock->word), FUTEX_WAKE, 1, 0, 0);
+		guest_syscall(GUEST_NR_FUTEX, address(&lock->word), FUTEX_WAKE, 1, 0, 0, 0);
 		tcb->robust.list_op_pending = 0;
 	}
 }
@@ -326,7 +368,7 @@ static void die_by_exit(uint32_t arg)
 {
 	(void)arg;
 	victim_begin();
-	guest_syscall(GUEST_NR_EXIT, 0, 0, 0, 0, 0);
+	guest_syscall(GUEST_NR_EXIT, 0, 0, 0, 0, 0, 0);
 }
 
 /* As after SECCOMP_RET_KILL_THREAD: the emulator does not get to know it. */
@@ -372,9 +414,60 @@ static const struct death {
 static bool list_reads_back(uint32_t pid, const struct guest_tcb *tcb)
 {
 	long ret = guest_syscall(GUEST_NR_GET_ROBUST_LIST, pid, address(&memory->list_head),
-				 address(&memory->list_len), 0, 0);
+				 address(&memory->list_len), 0, 0, 0);
 
 	return !ret && memory->list_head == address(&tcb->robust) && memory->list_len == 12;
+}
+
+/* ---- Futexes that are no locks ---- */
+
+static void wait_for_first(uint32_t nr)
+{
+	uint32_t timeout = nr == GUEST_NR_FUTEX_TIME64 ? address(&memory->patience64) :
+							 address(&memory->patience);
+
+	atomic_store(&memory->waited, guest_syscall(nr, address(&memory->first), FUTEX_WAIT, 0,
+						    timeout, 0, 0));
+}
+
+/* The guest's futex() with all of its arguments, and its result */
+static bool futex_works(int nr)
+{
+	const int still_waiting = 1, patience = memory->patience.tv_sec;
+	const uint32_t first = address(&memory->first), second = address(&memory->second);
+	static struct guest_thread sleeper;
+	bool good = true;
+	long moved, ret;
+
+	/* As long as nobody waits: val2 is not read, and val3 is compared. */
+	good &= guest_syscall(nr, first, FUTEX_REQUEUE, 0, 1, second, 0) == 0;
+	good &= guest_syscall(nr, first, FUTEX_CMP_REQUEUE, 0, 1, second, 1) == -EAGAIN;
+	good &= guest_syscall(nr, first, FUTEX_CMP_REQUEUE_PI, 1, 1, second, 1) == -EAGAIN;
+	good &= guest_syscall(nr, first, FUTEX_CMP_REQUEUE_PI, 1, 1, second, 0) == 0;
+	good &= guest_syscall(nr, first, FUTEX_WAKE, 1, 0, 0, 0) == 0;
+
+	/* The thread that waits for the first one is moved to the second, and woken there. */
+	atomic_store(&memory->waited, still_waiting);
+	create_guest_thread(&sleeper, wait_for_first, nr);
+	do {
+		usleep(1000);
+		moved = guest_syscall(nr, first, FUTEX_CMP_REQUEUE, 0, 1, second, 0);
+	} while (!moved && atomic_load(&memory->waited) == still_waiting);
+	good &= moved == 1;
+	ret = guest_syscall(nr, first, FUTEX_WAKE_OP, 1, 1, second,
+			    FUTEX_OP(FUTEX_OP_ADD, 7, FUTEX_OP_CMP_EQ, 0));
+	good &= ret == 1 && atomic_exchange(&memory->second, 0) == 7;
+	pthread_join(sleeper.host, NULL);
+	good &= atomic_load(&memory->waited) == 0;
+
+	/* The timeout is one: it ends what nobody else does. */
+	memory->patience.tv_sec = 0;
+	memory->patience64.tv_sec = 0;
+	wait_for_first(nr);
+	good &= atomic_load(&memory->waited) == -ETIMEDOUT;
+	memory->patience.tv_sec = patience;
+	memory->patience64.tv_sec = patience;
+	return good;
 }
 
 /* Returns whether all went as it can on this kernel. */
@@ -433,7 +526,7 @@ int main(int argc, char *argv[])
 {
 	static struct guest_thread main_thread;
 	struct robust_list_head *before, *after;
-	bool good = true;
+	bool good = true, works;
 	size_t len;
 
 	if (argc == 2 && !strcmp(argv[1], "executed"))
@@ -445,6 +538,10 @@ int main(int argc, char *argv[])
 		 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != (void *)memory)
 		fail("mmap");
 	memory->patience.tv_sec = guest_robust_list_in_kernel() ? 20 : 1;
+	memory->patience.tv_nsec = 1000000;
+	memory->patience64 = (struct guest_timespec64){
+		memory->patience.tv_sec, memory->patience.tv_nsec, -1
+	};
 	printf("The guests' robust lists: %s\n", guest_robust_list_in_kernel() ?
 	       "set_robust_list2()" : "this kernel has no set_robust_list2()");
 
@@ -454,6 +551,10 @@ int main(int argc, char *argv[])
 	guest_start(&memory->main);
 	good &= list_reads_back(0, &memory->main);
 	printf("%-22s %s\n", "get_robust_list()", good ? "what the guest has set" : "WRONG");
+
+	works = futex_works(GUEST_NR_FUTEX) && futex_works(GUEST_NR_FUTEX_TIME64);
+	printf("%-22s %s\n", "futex()", works ? "moves, wakes and counts" : "WRONG");
+	good &= works;
 
 	for (const struct death *death = deaths; death->name; death++)
 		good &= show(death);
