@@ -17,6 +17,9 @@
 /* Where a pointer of a list says that the futex is a PI futex */
 #define PI_BIT	1u
 
+/* A walk in user space ends here, for lists in a circle. */
+#define MAX_ENTRIES	(1 << 20)
+
 static int set_robust_list2(uint32_t head, int index, unsigned int flags)
 {
 	return syscall(__NR_set_robust_list2, guest_ptr(head), index, flags);
@@ -163,7 +166,7 @@ static void walk(uint32_t head, uint32_t tid)
 	if (pending & ~PI_BIT)
 		owner_died((pending & ~PI_BIT) + offset, tid, pending & PI_BIT, true);
 
-	for (int n = 0; (entry & ~PI_BIT) != head && n < ROBUST_LIST2_LIMIT; n++) {
+	for (int n = 0; (entry & ~PI_BIT) != head && n < MAX_ENTRIES; n++) {
 		next = read_word(entry & ~PI_BIT);
 		if ((entry & ~PI_BIT) != (pending & ~PI_BIT)) {
 			write_word(pending_at, entry);
