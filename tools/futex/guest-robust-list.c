@@ -10,15 +10,13 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "guest-robust-list.h"
 
 /* Where a pointer of a list says that the futex is a PI futex */
 #define PI_BIT	1u
-
-/* A walk in user space ends here, for lists in a circle. */
-#define MAX_ENTRIES	(1 << 20)
 
 static int set_robust_list2(uint32_t head, int index, unsigned int flags)
 {
@@ -53,15 +51,22 @@ void guest_robust_list_start(struct guest_robust_list *list)
 
 int guest_set_robust_list(struct guest_robust_list *list, uint32_t head, uint32_t len)
 {
+	bool in_kernel = guest_robust_list_in_kernel();
 	int index;
 
 	if (len != sizeof(struct robust_list_head32))
 		return -EINVAL;
 
-	/* A slot is taken when there is something to put into it. */
-	if (guest_robust_list_in_kernel() && (head || list->index != -1)) {
-		/* -1 is ROBUST_LIST_NEW. */
-		index = set_robust_list2(head, list->index, ROBUST_LIST_32BIT);
+	if (in_kernel && list->index != -1 &&
+	    set_robust_list2(head, list->index, ROBUST_LIST_32BIT) == -1) {
+		if (errno != ENOENT)
+			return -errno;
+		/* A stale index: this host thread has not registered it. */
+		list->index = -1;
+	}
+	/* A new list needs a head, and a slot is taken when there is one. */
+	if (in_kernel && list->index == -1 && head) {
+		index = set_robust_list2(head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT);
 		if (index == -1)
 			return -errno;
 		list->index = index;
@@ -111,82 +116,138 @@ int guest_get_robust_list(const struct guest_robust_list *list, int pid,
 	return 0;
 }
 
-static void wake_one(atomic_uint *word)
+void guest_robust_list_exit(struct guest_robust_list *list)
+{
+	if (list->index == -1 || set_robust_list2(0, list->index, ROBUST_LIST_RELEASE) == -1)
+		guest_robust_list_walk(list);
+	guest_robust_list_start(list);
+}
+
+/* ---- For kernels without the calls ---- */
+
+/* As in the kernel, a list ends after so many entries that the thread does not hold. */
+#define MAX_OTHERS	2048
+
+/* The search for one entry changes nothing, so only this ends it in a circle. */
+#define MAX_ENTRIES	1048576
+
+enum holder { THREAD, OTHER, FAULT };
+
+/* A bad address is an error to the kernel. The emulator would get a signal. */
+static bool read_word(uint32_t address, uint32_t *value)
+{
+	struct iovec from = { guest_ptr(address), sizeof(*value) }, to = { value, sizeof(*value) };
+
+	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == sizeof(*value);
+}
+
+static bool write_word(uint32_t address, uint32_t value)
+{
+	struct iovec from = { &value, sizeof(value) }, to = { guest_ptr(address), sizeof(value) };
+
+	return process_vm_writev(getpid(), &from, 1, &to, 1, 0) == sizeof(value);
+}
+
+/*
+ * Whether an atomic access to a futex word works: the kernel tries one, and adds 0.
+ * It wakes nobody, because nobody waits for the first futex, and it would take a
+ * word of -1 to wake somebody who waits for the second.
+ */
+static bool can_change(uint32_t address)
+{
+	static uint32_t first;
+
+	return syscall(SYS_futex, &first, FUTEX_WAKE_OP, 1, 1, guest_ptr(address),
+		       FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, -1)) != -1;
+}
+
+static void wake_one(uint32_t address)
 {
 	/* Without FUTEX_PRIVATE_FLAG, as the kernel does it. */
-	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+	syscall(SYS_futex, guest_ptr(address), FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 /* What handle_futex_death() in kernel/futex/core.c does for one futex. */
-static void owner_died(uint32_t address, uint32_t tid, bool pi, bool pending)
+static enum holder owner_died(uint32_t address, uint32_t tid, bool pi, bool pending)
 {
 	atomic_uint *word = guest_ptr(address);
-	uint32_t value = atomic_load(word);
+	uint32_t value;
 
+	if (address % sizeof(value) || !read_word(address, &value))
+		return FAULT;
+	if ((value & FUTEX_TID_MASK) == tid && !can_change(address))
+		return FAULT;
 	do {
 		if ((value & FUTEX_TID_MASK) != tid) {
 			/* Unlocked, but the thread did not get as far as to wake somebody. */
 			if (pending && !pi &&
 			    (!(value & FUTEX_TID_MASK) || !(value & FUTEX_WAITERS)))
-				wake_one(word);
-			return;
+				wake_one(address);
+			return OTHER;
 		}
+		/* Nobody has unmapped the word since: the caller keeps them from it. */
 	} while (!atomic_compare_exchange_weak(word, &value,
 					       (value & FUTEX_WAITERS) | FUTEX_OWNER_DIED));
 
 	/* A PI futex goes to a waiter when the host thread exits. */
 	if (!pi && (value & FUTEX_WAITERS))
-		wake_one(word);
+		wake_one(address);
+	return THREAD;
 }
 
-static uint32_t read_word(uint32_t address)
+static bool in_list(uint32_t head, uint32_t entry)
 {
-	return atomic_load((atomic_uint *)guest_ptr(address));
-}
+	uint32_t at = head;
 
-static void write_word(uint32_t address, uint32_t value)
-{
-	atomic_store((atomic_uint *)guest_ptr(address), value);
+	for (int n = 0; n < MAX_ENTRIES && read_word(at, &at); n++) {
+		at &= ~PI_BIT;
+		if (at == entry || at == head)
+			return at == entry;
+	}
+	return false;
 }
 
 /*
- * What compat_exit_robust_list() in kernel/futex/core.c does for a list. The
- * emulator may be killed when it has marked a futex and has not woken anybody:
- * list_op_pending says where it was, and the kernel wakes a waiter for it. That is why
- * what list_op_pending has itself comes first here: the walk needs the word.
+ * What compat_exit_robust_list() in kernel/futex/core.c does for a list, in an order
+ * that lets the kernel go on where the emulator is killed.
  *
- * Real emulators make sure that a fault in here ends the walk and not the emulator.
+ * A lock that is marked has a new owner at once, who puts the entry into his own
+ * list: its pointer leads there from then on. So an entry leaves this list before
+ * its lock is marked. list_op_pending has it before that, for the time when it is
+ * in no list and the time when its lock is marked and nobody is woken.
  */
 static void walk(uint32_t head, uint32_t tid)
 {
-	uint32_t offset = read_word(head + offsetof(struct robust_list_head32, futex_offset));
 	uint32_t pending_at = head + offsetof(struct robust_list_head32, list_op_pending);
-	uint32_t pending = read_word(pending_at), entry = read_word(head), next;
+	uint32_t pending, offset, pointer, entry, next;
+	enum holder holder = THREAD;
+	bool more = true;
+	int others = 0;
 
-	if (pending & ~PI_BIT)
+	if (!read_word(head + offsetof(struct robust_list_head32, futex_offset), &offset) ||
+	    !read_word(pending_at, &pending))
+		return;
+
+	/* What the guest was locking or unlocking: if it is in the list, it gets its turn. */
+	if ((pending & ~PI_BIT) && !in_list(head, pending & ~PI_BIT))
 		owner_died((pending & ~PI_BIT) + offset, tid, pending & PI_BIT, true);
 
-	for (int n = 0; (entry & ~PI_BIT) != head && n < MAX_ENTRIES; n++) {
-		next = read_word(entry & ~PI_BIT);
-		if ((entry & ~PI_BIT) != (pending & ~PI_BIT)) {
-			write_word(pending_at, entry);
-			owner_died((entry & ~PI_BIT) + offset, tid, entry & PI_BIT, false);
-		}
-		entry = next;
+	while (more && holder != FAULT && others < MAX_OTHERS && read_word(head, &pointer)) {
+		entry = pointer & ~PI_BIT;
+		if (entry == head)
+			break;
+		more = read_word(entry, &next);
+		if (!write_word(pending_at, pointer) || !write_word(head, more ? next : head))
+			break;
+		holder = owner_died(entry + offset, tid, pointer & PI_BIT,
+				    entry == (pending & ~PI_BIT));
+		others += holder == OTHER;
 	}
 	write_word(pending_at, 0);
 }
 
-/*
- * The kernel would do this when the host thread exits. That is too late: the
- * emulator has told the guest by then that the thread is gone, and the memory of
- * the list may be something else already.
- */
-void guest_robust_list_exit(struct guest_robust_list *list)
+void guest_robust_list_walk(const struct guest_robust_list *list)
 {
 	if (list->head)
 		walk(list->head, syscall(SYS_gettid));
-	if (list->index != -1)
-		set_robust_list2(0, list->index, ROBUST_LIST_UNREGISTER);
-	guest_robust_list_start(list);
 }

@@ -40,8 +40,19 @@ void guest_robust_list_start(struct guest_robust_list *list);
 /*
  * A guest thread ends by its exit system call. Call this before anybody can see
  * that it is gone.
+ *
+ * The kernel would walk the list when the host thread exits. That is too late: the
+ * emulator has told the guest by then that the thread is gone, and the memory of
+ * the list may be something else already.
  */
 void guest_robust_list_exit(struct guest_robust_list *list);
+
+/*
+ * Walks the list of the calling thread without the kernel's help. This is for
+ * kernels without the calls, where the guest calls exit_group() or execve(). The
+ * emulator must not unmap memory of the guest meanwhile.
+ */
+void guest_robust_list_walk(const struct guest_robust_list *list);
 
 /* The guest's system calls. They return a negative errno on failure. */
 int guest_set_robust_list(struct guest_robust_list *list, uint32_t head, uint32_t len);

@@ -19,11 +19,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -52,8 +54,10 @@ static void fail(const char *what)
 /* The system calls of an i386 program that this guest makes */
 enum {
 	GUEST_NR_EXIT = 1,
+	GUEST_NR_EXECVE = 11,
 	GUEST_NR_GETTID = 224,
 	GUEST_NR_FUTEX = 240,
+	GUEST_NR_EXIT_GROUP = 252,
 	GUEST_NR_SET_TID_ADDRESS = 258,
 	GUEST_NR_SET_ROBUST_LIST = 311,
 	GUEST_NR_GET_ROBUST_LIST = 312,
@@ -150,6 +154,27 @@ static void guest_exit(void)
 	pthread_exit(NULL);
 }
 
+/* The kernel walks the lists of all threads. Where it cannot, this one's is walked here. */
+static void guest_exit_group(int status)
+{
+	if (!guest_robust_list_in_kernel())
+		guest_robust_list_walk(&current->robust_list);
+	_exit(status);
+}
+
+/* The same, but an exec that fails must leave the list alone: find that out before. */
+static long guest_execve(const char *path)
+{
+	if (!guest_robust_list_in_kernel()) {
+		if (access(path, X_OK))
+			return -errno;
+		guest_robust_list_walk(&current->robust_list);
+	}
+	/* What is executed is this program, which ends at once then. */
+	execl(path, "robust-guest", "executed", NULL);
+	return -errno;
+}
+
 static long guest_syscall(int nr, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e,
 			  uint32_t f)
 {
@@ -157,6 +182,11 @@ static long guest_syscall(int nr, uint32_t a, uint32_t b, uint32_t c, uint32_t d
 	case GUEST_NR_EXIT:
 		guest_exit();
 		return 0;
+	case GUEST_NR_EXIT_GROUP:
+		guest_exit_group(a);
+		return 0;
+	case GUEST_NR_EXECVE:
+		return guest_execve(guest_ptr(a));
 	case GUEST_NR_GETTID:
 		return syscall(SYS_gettid);
 	case GUEST_NR_FUTEX:
@@ -251,6 +281,13 @@ struct guest_tcb {
 	uint32_t			result;
 };
 
+/*
+ * So many locks that somebody can get one and do something before the walk ends: that
+ * of the kernel, and the emulator's, which takes longer for each of them.
+ */
+#define MANY	20000
+#define FEW	2000
+
 struct guest_memory {
 	struct guest_lock	lock;
 	struct guest_tcb	main, victim, waiter;
@@ -261,6 +298,11 @@ struct guest_memory {
 	/* Two futexes that are no locks, and what became of who waits for the first */
 	atomic_uint	first, second;
 	atomic_int	waited;
+	/* What a walk goes through, and how far the thread has come that does it */
+	struct guest_lock	many[MANY];
+	atomic_bool	ready, walked;
+	/* The argument of the guest's execve() */
+	char		program[16];
 	/* Results of the guest's get_robust_list() */
 	uint32_t		list_head, list_len;
 	/* Not the guest's, but in memory that processes of the emulator share. */
@@ -387,13 +429,21 @@ static void die_by_signal(uint32_t arg)
 	kill(getpid(), SIGKILL);
 }
 
-/* What is executed is this program, which ends at once then. */
+static void die_by_exit_group(uint32_t arg)
+{
+	(void)arg;
+	emulator_take(&memory->emulator_lock);
+	victim_begin();
+	guest_syscall(GUEST_NR_EXIT_GROUP, 0, 0, 0, 0, 0, 0);
+}
+
 static void die_by_exec(uint32_t arg)
 {
 	(void)arg;
 	emulator_take(&memory->emulator_lock);
 	victim_begin();
-	execl("/proc/self/exe", "robust-guest", "executed", NULL);
+	memcpy(memory->program, "/proc/self/exe", sizeof("/proc/self/exe"));
+	guest_syscall(GUEST_NR_EXECVE, address(memory->program), 0, 0, 0, 0, 0);
 }
 
 static const struct death {
@@ -406,7 +456,8 @@ static const struct death {
 	{ "thread, exit()", die_by_exit, .process = false, .emulated = true },
 	{ "thread, killed alone", die_alone, .process = false, .emulated = false },
 	{ "process, SIGKILL", die_by_signal, .process = true, .emulated = false },
-	{ "process, execve()", die_by_exec, .process = true, .emulated = false },
+	{ "process, exit_group()", die_by_exit_group, .process = true, .emulated = true },
+	{ "process, execve()", die_by_exec, .process = true, .emulated = true },
 	{ }
 };
 
@@ -522,6 +573,248 @@ static bool show(const struct death *death)
 	return good;
 }
 
+/* ---- Walks in which something happens ---- */
+
+/* An address where nothing is */
+#define NOWHERE		0x1000u
+
+/* A page after the guest's memory that cannot be written to */
+#define READ_ONLY	(GUEST_MEMORY + 0x1000000)
+
+static const struct trouble {
+	const char	*name;
+	/* The lock that another process waits for, and links into its list */
+	uint32_t	wanted;
+	/* It kills the thread that walks then. */
+	bool		kill;
+	/* The lock is in list_op_pending, and in the list, too. */
+	bool		pending;
+	/* Where the last entry points, if not to the head */
+	uint32_t	last;
+} troubles[] = {
+	{ "killed meanwhile", .kill = true },
+	{ "linked and pending", .wanted = FEW / 2, .pending = true },
+	{ "pointer to nowhere", .last = NOWHERE },
+	{ "read-only futex", .last = READ_ONLY },
+	{ "circle", .last = GUEST_MEMORY + offsetof(struct guest_memory, many[FEW / 2]) },
+	{ }
+};
+
+/* In whose walk something happens: that of guest_robust_list_exit(), or the one without help */
+static bool walk_is_own;
+
+static int nr_locks(void)
+{
+	return walk_is_own ? FEW : MANY;
+}
+
+/* The thread holds this many locks, in its list. */
+static void hold(struct guest_tcb *tcb, int count, uint32_t last)
+{
+	struct guest_lock *many = memory->many;
+
+	for (int i = 0; i < count; i++) {
+		many[i].next = address(&many[i + 1]);
+		many[i].word = tcb->tid;
+	}
+	many[count - 1].next = last ? last : address(&tcb->robust.list);
+	tcb->robust.list.next = address(many);
+}
+
+static void make_read_only_lock(uint32_t tid)
+{
+	struct guest_lock *lock = (void *)READ_ONLY;
+
+	if (mmap(lock, sizeof(*lock), PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != lock)
+		fail("mmap");
+	lock->next = address(&memory->victim.robust.list);
+	lock->word = tid;
+	if (mprotect(lock, sizeof(*lock), PROT_READ))
+		fail("mprotect");
+}
+
+/* Holds many locks, and its thread is over for the guest. */
+static void walk_in_trouble(uint32_t number)
+{
+	const struct trouble *trouble = &troubles[number];
+	struct guest_tcb *tcb = &memory->victim;
+	struct guest_lock *many = memory->many;
+	uint64_t head;
+	int index;
+
+	guest_start(tcb);
+	make_read_only_lock(tcb->tid);
+	hold(tcb, nr_locks(), trouble->last);
+	if (trouble->pending)
+		tcb->robust.list_op_pending = address(&many[trouble->wanted]);
+
+	/* A walk that does not end */
+	alarm(120);
+	atomic_store(&memory->ready, true);
+	while (!(atomic_load(&many[trouble->wanted].word) & FUTEX_WAITERS))
+		usleep(1000);
+	index = current->robust_list.index;
+	if (walk_is_own)
+		guest_robust_list_walk(&current->robust_list);
+	else
+		guest_robust_list_exit(&current->robust_list);
+	atomic_store(&memory->walked, true);
+	if (!walk_is_own && syscall(__NR_get_robust_list2, 0, &head, index, 0) != -1)
+		_exit(EXIT_FAILURE);
+
+	/* What a walk has left is not the kernel's now, unless the thread is killed. */
+	if (trouble->kill)
+		pause();
+	if (guest_syscall(GUEST_NR_SET_ROBUST_LIST, 0, sizeof(tcb->robust), 0, 0, 0, 0))
+		_exit(EXIT_FAILURE);
+	_exit(EXIT_SUCCESS);
+}
+
+/* Returns how many locks are lost, or -1 if it did not get as far. */
+static int survive(const struct trouble *trouble)
+{
+	struct guest_lock *many = memory->many, *wanted = &many[trouble->wanted];
+	int lost = 0, result, status;
+	pid_t child;
+
+	memset(many, 0, sizeof(memory->many));
+	memset(&memory->victim, 0, sizeof(memory->victim));
+	atomic_store(&memory->ready, false);
+	atomic_store(&memory->walked, false);
+
+	child = create_guest_process(walk_in_trouble, trouble - troubles);
+	while (!atomic_load(&memory->ready))
+		usleep(1000);
+	result = guest_lock(&memory->main, wanted);
+	if (trouble->kill || result != EOWNERDEAD)
+		kill(child, SIGKILL);
+	waitpid(child, &status, 0);
+	if (result != EOWNERDEAD)
+		return -1;
+
+	for (struct guest_lock *lock = many; lock < many + nr_locks(); lock++)
+		lost += lock != wanted && atomic_load(&lock->word) != FUTEX_OWNER_DIED;
+	guest_unlock(&memory->main, wanted);
+	return trouble->kill || status == 0 ? lost : -1;
+}
+
+static bool show_trouble(const struct trouble *trouble)
+{
+	/* The kill has to come before the end of the walk. */
+	int rounds = trouble->kill ? 50 : 1, lost;
+
+	do {
+		lost = survive(trouble);
+	} while (--rounds && trouble->kill && !lost && atomic_load(&memory->walked));
+
+	printf("%-9s %-20s ", walk_is_own ? "own walk," : "at exit,", trouble->name);
+	if (lost)
+		printf(lost == -1 ? "WRONG\n" : "%d locks of %d lost  WRONG\n", lost,
+		       nr_locks());
+	else if (trouble->kill && atomic_load(&memory->walked))
+		printf("not tested, the kill is always too late  WRONG\n");
+	else
+		printf("all %d locks recovered\n", nr_locks());
+	return !lost && !(trouble->kill && atomic_load(&memory->walked));
+}
+
+static bool survive_troubles(void)
+{
+	bool in_kernel = guest_robust_list_in_kernel(), good = true;
+
+	for (int own = !in_kernel; own <= 1; own++) {
+		walk_is_own = own;
+		for (const struct trouble *trouble = troubles; trouble->name; trouble++) {
+			/* Without the kernel, nobody goes on with the walk of a dead thread. */
+			if (trouble->kill && !in_kernel)
+				printf("own walk, %-20s needs set_robust_list2()\n", trouble->name);
+			else
+				good &= show_trouble(trouble);
+		}
+	}
+	return good;
+}
+
+/* ---- The emulator's own walk, killed at each of its steps ---- */
+
+/* Where list_op_pending points when the walk begins */
+enum pending { NOTHING, LINKED, UNLINKED, NR_PENDING };
+
+/* As many locks are in the list. The one behind them is not. */
+#define IN_LIST	3
+
+static void walk_in_steps(uint32_t pending)
+{
+	struct guest_tcb *tcb = &memory->victim;
+	struct guest_lock *many = memory->many;
+
+	guest_start(tcb);
+	hold(tcb, IN_LIST, 0);
+	many[IN_LIST].word = pending == UNLINKED ? tcb->tid : FUTEX_OWNER_DIED;
+	for (int i = 0; i <= IN_LIST; i++)
+		many[i].word |= FUTEX_WAITERS;
+	if (pending != NOTHING)
+		tcb->robust.list_op_pending = address(&many[pending == LINKED ? 1 : IN_LIST]);
+
+	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+		_exit(EXIT_FAILURE);
+	raise(SIGSTOP);
+	guest_robust_list_walk(&current->robust_list);
+	_exit(EXIT_SUCCESS);
+}
+
+/* A step is to or from a system call. Returns whether there was one with this number. */
+static bool kill_at_step(enum pending pending, int step, int *lost)
+{
+	struct guest_lock *taken[IN_LIST + 1];
+	int nr_taken = 0, status;
+	bool stopped;
+	pid_t child;
+
+	memset(&memory->victim, 0, sizeof(memory->victim));
+	child = create_guest_process(walk_in_steps, pending);
+	waitpid(child, &status, 0);
+	for (int i = 0; i < step && WIFSTOPPED(status); i++) {
+		ptrace(PTRACE_SYSCALL, child, NULL, NULL);
+		waitpid(child, &status, 0);
+	}
+	stopped = WIFSTOPPED(status);
+
+	/* Each lock that is marked has a new owner, who puts it into his list. */
+	for (struct guest_lock *lock = memory->many; lock <= memory->many + IN_LIST; lock++) {
+		if (!(atomic_load(&lock->word) & FUTEX_TID_MASK)) {
+			guest_lock(&memory->main, lock);
+			taken[nr_taken++] = lock;
+		}
+	}
+	if (stopped) {
+		kill(child, SIGKILL);
+		waitpid(child, &status, 0);
+	}
+	while (nr_taken)
+		guest_unlock(&memory->main, taken[--nr_taken]);
+	for (struct guest_lock *lock = memory->many; lock <= memory->many + IN_LIST; lock++)
+		*lost += !!(atomic_load(&lock->word) & FUTEX_TID_MASK);
+	return stopped;
+}
+
+static bool survive_steps(void)
+{
+	int steps = 0, lost = 0;
+
+	for (enum pending pending = NOTHING; pending < NR_PENDING; pending++) {
+		for (int step = 1; kill_at_step(pending, step, &lost); step++)
+			steps++;
+	}
+	printf("own walk, %-20s ", "killed at each step");
+	if (lost || steps < NR_PENDING * IN_LIST)
+		printf("%d steps, %d locks lost  WRONG\n", steps, lost);
+	else
+		printf("%d steps, all locks recovered\n", steps);
+	return !lost && steps >= NR_PENDING * IN_LIST;
+}
+
 int main(int argc, char *argv[])
 {
 	static struct guest_thread main_thread;
@@ -552,12 +845,25 @@ int main(int argc, char *argv[])
 	good &= list_reads_back(0, &memory->main);
 	printf("%-22s %s\n", "get_robust_list()", good ? "what the guest has set" : "WRONG");
 
+	/* Where the emulator's index is stale, it registers anew. */
+	if (guest_robust_list_in_kernel()) {
+		syscall(__NR_set_robust_list2, NULL, main_thread.robust_list.index,
+			ROBUST_LIST_UNREGISTER);
+		guest_start(&memory->main);
+		works = list_reads_back(0, &memory->main);
+		printf("%-22s %s\n", "stale index", works ? "registered anew" : "WRONG");
+		good &= works;
+	}
+
 	works = futex_works(GUEST_NR_FUTEX) && futex_works(GUEST_NR_FUTEX_TIME64);
 	printf("%-22s %s\n", "futex()", works ? "moves, wakes and counts" : "WRONG");
 	good &= works;
 
 	for (const struct death *death = deaths; death->name; death++)
 		good &= show(death);
+	good &= survive_troubles();
+	if (guest_robust_list_in_kernel())
+		good &= survive_steps();
 
 	/* The list of the emulator's own C library is where it was. */
 	if (syscall(SYS_get_robust_list, 0, &after, &len))
