@@ -401,15 +401,16 @@ static int lock_and_get_signal(void)
 static int requeue(void)
 {
 	pid_t waiter = fork_child();
-	long moved = 0;
+	atomic_uint *from = &notes->condition;
+	long moved;
 
 	if (!waiter) {
-		syscall(SYS_futex, &notes->condition, FUTEX_WAIT_REQUEUE_PI, 0, NULL, &notes->pi, 0);
+		syscall(SYS_futex, from, FUTEX_WAIT_REQUEUE_PI, 0, NULL, &notes->pi, 0);
 		_exit(1);
 	}
 	if (!wait_for_state(waiter, 'S'))
 		return 1;
-	moved = syscall(SYS_futex, &notes->condition, FUTEX_CMP_REQUEUE_PI, 1, NULL, &notes->pi, 0);
+	moved = syscall(SYS_futex, from, FUTEX_CMP_REQUEUE_PI, 1, NULL, &notes->pi, 0);
 	return moved != 1 || !kill_and_reap(waiter);
 }
 
@@ -600,9 +601,11 @@ int main(int argc, char **argv)
 {
 	struct scenario scenarios[] = {
 		{ "all there", ENTRIES, .harmless = true },
-		{ "not in the page table", ENTRIES, .in_file = true, .spoil = forget, .harmless = true },
+		{ "not in the page table", ENTRIES, .in_file = true, .spoil = forget,
+		  .harmless = true },
 		{ "not in the page table", WORDS, .spoil = forget, .harmless = true },
-		{ "behind the end of the file", ENTRIES, .in_file = true, .spoil = truncate_file },
+		{ "behind the end of the file", ENTRIES, .in_file = true,
+		  .spoil = truncate_file },
 		{ "behind the end of the file", WORDS, .spoil = truncate_file },
 		{ "not mapped", ENTRIES, .spoil = unmap },
 		{ "not mapped", WORDS, .spoil = unmap },

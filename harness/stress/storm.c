@@ -333,7 +333,7 @@ int main(int argc, char *argv[])
 	for (int i = 0; i < SURVIVOR_PROCESSES; i++)
 		kill(survivor_pid[i], SIGKILL);
 
-	print_line("# rounds %u, tasks %u, execs %u, locks %llu, of survivors %u, of the dead %u, ms %llu",
+	print_line("# rounds %u, tasks %u, execs %u, locks %llu, survivors %u, dead %u, ms %llu",
 		   round, round * VICTIMS, atomic_load(&shared->exec_count), victim_locks,
 		   atomic_load(&shared->locks), atomic_load(&shared->from_dead),
 		   now_ms() - start);

@@ -276,7 +276,7 @@ static double report(const struct worst *worst, double time)
 
 	nothing.shape = NO_LIST;
 	base = exit_time(&nothing);
-	say("%s, %s, %d x %d entries: %.6f s, without the list %.6f s, that is %.0f ns for each of %d",
+	say("%s, %s, %d x %d entries: %.6f s, without %.6f s, that is %.0f ns for each of %d",
 	    kind_names[worst->kind], shape_names[worst->shape], worst->lists, worst->entries, time,
 	    base, (time - base) * 1e9 / visited(worst), visited(worst));
 	return base;

@@ -189,7 +189,7 @@ static void test_not_owned(int threads)
 	double legacy = cost(NOT_OWNED, threads, true, &good);
 	double time = cost(NOT_OWNED, threads, false, &good);
 
-	say("row: %d threads, one circle of %d KiB, no words of their own: %.6f s, set_robust_list() %.6f s",
+	say("row: %d threads, %d KiB of circle, no words: %.6f s, set_robust_list() %.6f s",
 	    threads, nr_entries * 4 / 1024, time, legacy);
 	ok(good, "%d threads, words %s: none is marked", threads, mode_names[NOT_OWNED]);
 	if (icount)
@@ -238,6 +238,6 @@ int main(int argc, char **argv)
 	test_not_owned(most);
 	test_owned(OWNED, most);
 	/* A word with a bit for waiters costs ten times as much. */
-	test_owned(AWAITED, most / 8);
+	test_owned(AWAITED, MOST_THREADS / 8);
 	return tap_end();
 }
