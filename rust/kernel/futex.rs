@@ -7,14 +7,16 @@
 //!
 //! Only built-in code can use this module, because the C functions behind it are not exported.
 
-use core::marker::PhantomData;
-
 use crate::{
     bindings,
-    error::Result,
+    error::{
+        to_result,
+        Result, //
+    },
     mm::MmWithUser,
     prelude::*,
-    task::CurrentTask, //
+    task::CurrentTask,
+    uaccess::UserWord, //
 };
 
 #[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
@@ -60,10 +62,10 @@ enum Origin {
 ///
 /// # Invariants
 ///
-/// `task` has an address space for `'a`.
+/// `mm` is the address space of `task`.
 pub struct RobustFutexOwner<'a> {
     task: &'a CurrentTask,
-    _mm: PhantomData<&'a MmWithUser>,
+    mm: &'a MmWithUser,
     /// The TID that the futex words of the task hold: the one in its own PID namespace.
     tid: u32,
 }
@@ -72,16 +74,55 @@ impl<'a> RobustFutexOwner<'a> {
     /// Returns the current task as an owner, unless it has no address space (a kernel thread).
     #[inline]
     pub fn of_current(task: &'a CurrentTask) -> Option<Self> {
-        task.mm()?;
+        // INVARIANT: `task` keeps its address space while a reference exists that
+        // `CurrentTask::mm()` gave out.
+        let mm = task.mm()?;
 
-        // INVARIANT: `task` has an address space, and keeps it while the reference exists that
-        // `CurrentTask::mm()` gave out for `'a`.
         Some(Self {
             task,
-            _mm: PhantomData,
+            mm,
             // CAST: A TID is not negative.
             tid: task.pid_nr_ns(None) as u32,
         })
+    }
+
+    /// Reads one word of a robust list, or a futex word.
+    ///
+    /// This is [`UserPtr::read_word`], except that a fatal signal does not interrupt it. Whoever
+    /// waits for the locks behind the word would wait for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`] if the address does not refer to memory that can be read.
+    #[inline(always)]
+    pub fn read_word<T: UserWord>(&self, uaddr: UserPtr) -> Result<T> {
+        match uaddr.read_word() {
+            Err(_) if self.fault_in(uaddr).is_ok() => uaddr.read_word(),
+            result => result,
+        }
+    }
+
+    /// Faults in a page, without a look at signals.
+    ///
+    /// A page fault of the kernel gives up if it has to wait and a fatal signal is pending.
+    #[cfg(CONFIG_MMU)]
+    #[doc(alias = "fixup_user_fault")]
+    #[cold]
+    fn fault_in(&self, uaddr: UserPtr) -> Result {
+        let address = uaddr.as_const_ptr().addr();
+        let _guard = self.mm.mmap_read_lock();
+
+        // SAFETY: `mm` is valid and its `mmap_lock` is held. Without `FAULT_FLAG_ALLOW_RETRY`, the
+        // last argument may be null, and the lock is still held afterwards.
+        to_result(unsafe {
+            bindings::fixup_user_fault(self.mm.as_raw(), address, 0, core::ptr::null_mut())
+        })
+    }
+
+    /// Without an MMU there is nothing to fault in.
+    #[cfg(not(CONFIG_MMU))]
+    fn fault_in(&self, _uaddr: UserPtr) -> Result {
+        Err(EFAULT)
     }
 
     /// Gives up the futex of an entry of a robust list.
@@ -131,7 +172,7 @@ impl<'a> RobustFutexOwner<'a> {
         if uaddr.as_const_ptr().addr() % align_of::<u32>() != 0 {
             return Err(EFAULT);
         }
-        let word: u32 = uaddr.read_word()?;
+        let word: u32 = self.read_word(uaddr)?;
 
         if word & bindings::FUTEX_TID_MASK != self.tid {
             return Ok(Holder::Other);
@@ -155,6 +196,9 @@ impl<'a> RobustFutexOwner<'a> {
     /// [`EFAULT`], as [`RobustFutexOwner::abandon_entry`].
     #[inline]
     pub fn abandon_pending(&self, uaddr: UserPtr, protocol: Protocol) -> Result {
+        // `handle_futex_death()` must not have to fault the page in, see `fault_in()`.
+        let _: u32 = self.read_word(uaddr)?;
+
         self.handle_death(uaddr, protocol, Origin::Pending)
     }
 

@@ -3,7 +3,10 @@
 //! The pointers that robust lists are made of: addresses in user memory, 32 or 64 bits wide.
 
 use kernel::{
-    futex::Protocol,
+    futex::{
+        Protocol,
+        RobustFutexOwner, //
+    },
     num::casts,
     prelude::*,
     uaccess::UserWord,
@@ -49,14 +52,14 @@ pub(crate) struct EntryPtr<A> {
 }
 
 impl<A: Address> EntryPtr<A> {
-    /// Reads the pointer at `from`, once.
+    /// Reads the pointer at `from`, once, in a list of `owner`.
     ///
     /// # Errors
     ///
     /// [`EFAULT`] where it cannot be read.
     #[inline(always)]
-    pub(crate) fn read(from: UserPtr) -> Result<Self> {
-        let (address, protocol) = A::from_word(from.read_word()?);
+    pub(crate) fn read(owner: &RobustFutexOwner<'_>, from: UserPtr) -> Result<Self> {
+        let (address, protocol) = A::from_word(owner.read_word(from)?);
         Ok(Self { address, protocol })
     }
 }

@@ -63,10 +63,7 @@ use crate::{
         Head,
         Type, //
     },
-    walk::{
-        End,
-        Walk, //
-    },
+    walk::Walk, //
 };
 
 /// The number of slots.
@@ -207,19 +204,15 @@ impl<'a> Lists<'a> {
 
     /// Walks the list at `index` as exit does, and frees the slot.
     ///
-    /// The walk looks at no signal, but a page fault that has to wait ends when the task is killed.
-    /// The list then stays registered, and exit handles what is left of it.
-    ///
     /// # Errors
     ///
     /// [`ENOENT`] if the slot is free.
     #[cold]
     pub(crate) fn release(self, index: Index, task: &CurrentTask) -> Result {
         let list = self.remove(index)?;
-        let end = Walk::of_current(task).map(|mut walk| walk.list(list));
 
-        if end == Some(End::Fault) && task.fatal_signal_pending() {
-            self.store(index, Some(list));
+        if let Some(mut walk) = Walk::of_current(task) {
+            walk.list(list);
         }
         Ok(())
     }

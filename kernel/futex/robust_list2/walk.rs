@@ -102,9 +102,10 @@ impl<'a> Walk<'a> {
         }
 
         let head_ptr = head.user_ptr();
-        let first = EntryPtr::<A>::read(head_ptr)?;
-        let futex_offset: A::Word = head_ptr.wrapping_byte_add(A::FUTEX_OFFSET).read_word()?;
-        let pending = EntryPtr::<A>::read(head_ptr.wrapping_byte_add(A::LIST_OP_PENDING))?;
+        let field = |offset| head_ptr.wrapping_byte_add(offset);
+        let first = EntryPtr::<A>::read(&self.owner, head_ptr)?;
+        let futex_offset: A::Word = self.owner.read_word(field(A::FUTEX_OFFSET))?;
+        let pending = EntryPtr::<A>::read(&self.owner, field(A::LIST_OP_PENDING))?;
 
         let end = self.entries(head, first, futex_offset, pending.address)?;
 
@@ -131,7 +132,7 @@ impl<'a> Walk<'a> {
             }
 
             // Once the futex has been handled, its new owner may free the memory of the entry.
-            let next = EntryPtr::<A>::read(entry.address.user_ptr());
+            let next = EntryPtr::<A>::read(&self.owner, entry.address.user_ptr());
 
             // A lock that is pending may be on the list already, and must not be handled twice.
             let holder = if entry.address == pending {
