@@ -636,7 +636,7 @@ static int share_circle(struct victim *victim)
 	store_pointer(type, &lock[HELD_LIMIT - 1], &lock[0], 0);
 	circle = (struct circle_thread) { victim, &ready, &failed };
 	CHECK(!pthread_attr_init(&attr));
-	CHECK(!pthread_attr_setstacksize(&attr, 65536));
+	CHECK(!pthread_attr_setstacksize(&attr, 1 << 18));
 	for (int i = 0; i < CIRCLE_THREADS; i++) {
 		pthread_t thread;
 
