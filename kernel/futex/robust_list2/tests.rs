@@ -4,7 +4,7 @@
 //!
 //! The walks are over lists in real user memory, which each test maps into an address space of its
 //! own. What only a thread that dies can show (waiters, exec, fork) is in
-//! `tools/testing/selftests/futex/functional/robust_list2.c`.
+//! `tools/testing/selftests/futex/functional/robust_list2*.c`.
 
 use core::fmt::Debug;
 
