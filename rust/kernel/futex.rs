@@ -19,15 +19,6 @@ use crate::{
     uaccess::UserWord, //
 };
 
-#[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
-mod robust_list_table;
-
-#[cfg(CONFIG_FUTEX_ROBUST_LIST2)]
-pub use self::robust_list_table::{
-    RobustListTable,
-    ROBUST_LISTS_PER_TASK, //
-};
-
 /// How a robust futex is locked, from bit 0 of the list's pointer to it (`FUTEX_ROBUST_MOD_PI`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {

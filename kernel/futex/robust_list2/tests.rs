@@ -3,8 +3,8 @@
 //! KUnit tests: the suite `robust_list2`.
 //!
 //! The walks are over lists in real user memory, which each test maps into an address space of its
-//! own. What only a thread that dies can show (waiters, exec, fork) is in
-//! `tools/testing/selftests/futex/functional/robust_list2*.c`.
+//! own. What only a thread that dies can show (waiters, exec, fork) is for selftests, in
+//! `tools/testing/selftests/futex/`.
 
 use core::fmt::Debug;
 
