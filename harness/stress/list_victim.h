@@ -69,7 +69,7 @@ struct ballast {
 	} entry[HELD_LIMIT + 8];
 };
 
-#define BALLAST_ADDRESS	0x60000000UL
+#define BALLAST_ADDRESS	0x90000000UL
 #define BALLAST_ENTRIES	ARRAY_SIZE(((struct ballast *)0)->entry)
 
 /* What the task that dies and the one that looks at it both know */
