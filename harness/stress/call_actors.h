@@ -286,6 +286,7 @@ static void *run_actor(void *arg)
 	self.round = atomic_load(&shared->round);
 	self.results = map_results(self.number);
 	self.rng = rng_of(shared->seed, self.round, self.number);
+	begin_life(self.actor);
 	forget_lists(self.actor);
 	check_birth(&self, 0, NULL);
 	atomic_store(&self.actor->tid, own_tid());

@@ -105,6 +105,14 @@ static void set_phase(struct actor *actor, enum phase phase)
 	atomic_store(&actor->life, life - life % PHASES + phase);
 }
 
+/* An observer must not take one thread for another that had the same number. */
+static void begin_life(struct actor *actor)
+{
+	unsigned int life = atomic_load(&actor->life);
+
+	atomic_store(&actor->life, life - life % PHASES + PHASES + UNBORN);
+}
+
 /*
  * One thread's view: who it is, and what it knows for certain because nobody else
  * can change it.

@@ -32,11 +32,8 @@ static struct self watcher = { .number = ACTORS };
 
 static void give_birth(unsigned int process)
 {
-	for (unsigned int i = process * THREADS; i < (process + 1) * THREADS; i++) {
-		unsigned int life = atomic_load(&shared->actor[i].life);
-
-		atomic_store(&shared->actor[i].life, life - life % PHASES + PHASES);
-	}
+	for (unsigned int i = process * THREADS; i < (process + 1) * THREADS; i++)
+		begin_life(&shared->actor[i]);
 }
 
 static void start_process(unsigned int process)
