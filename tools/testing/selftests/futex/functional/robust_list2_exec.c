@@ -372,14 +372,14 @@ static int watch_execs(struct victim *victim)
 	struct area *area = victim->area;
 	int last = lists_per_thread() - 1;
 
-	while (!atomic_load(&area->stop)) {
-		int pid = atomic_load(&area->tid[0]);
+	for (int n = 0; !atomic_load(&area->stop); n++) {
+		int tid = atomic_load(&area->tid[n & 1]);
 		uint64_t head = ~0ULL;
 		long ret;
 
-		if (!pid)
+		if (!tid)
 			continue;
-		ret = get_robust_list2(pid, &head, last, 0);
+		ret = get_robust_list2(tid, &head, last, 0);
 		if (ret == -1) {
 			CHECK(errno == ESRCH || errno == ENOENT);
 			continue;
@@ -395,12 +395,17 @@ static int watch_execs(struct victim *victim)
 static int hold_all_and_tell(struct victim *victim)
 {
 	CHECK(!hold_all_lists(victim));
-	/* The TID that the process has before the exec and after it */
-	atomic_store(&victim->area->tid[0], getpid());
+	/* The TID of the thread that execs, before it and after it */
+	atomic_store(&victim->area->tid[0], gettid32());
+	atomic_store(&victim->area->tid[1], getpid());
 	return 0;
 }
 
-TEST_F(exec, get_meanwhile)
+/* The reader is given the time to see something, on a machine that is busy, too. */
+#define EXEC_ROUNDS	20
+#define MAX_EXEC_ROUNDS	500
+
+TEST_F_TIMEOUT(exec, get_meanwhile, 300)
 {
 	struct victim reader = self->victim;
 	int status;
@@ -410,7 +415,9 @@ TEST_F(exec, get_meanwhile)
 	if (!reader.pid)
 		_exit(!!watch_execs(&reader));
 
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < MAX_EXEC_ROUNDS; i++) {
+		if (i >= EXEC_ROUNDS && atomic_load(&self->area->seen))
+			break;
 		start_exec(hold_all_and_tell);
 		finish_exec(_metadata, self->area, self->fd[0]);
 		kill_victim(_metadata, &self->victim);
