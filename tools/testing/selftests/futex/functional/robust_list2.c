@@ -20,19 +20,6 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
-#define EXPECT_SET_ERROR(error, head, index, flags)			\
-	do {								\
-		void *__head = (void *)(uintptr_t)(head);		\
-		unsigned int __flags = (flags);				\
-		int __index = (index);					\
-									\
-		errno = 0;						\
-		EXPECT_EQ(-1, set_robust_list2(__head, __index, __flags)) { \
-			TH_LOG("head %p index %d flags %#x", __head, __index, __flags); \
-		}							\
-		EXPECT_EQ((error), errno);				\
-	} while (0)
-
 /* Tests that are not about a width */
 FIXTURE(robust_list2) {
 	struct area *area;

@@ -406,4 +406,17 @@ static inline bool have_pi(void)
 		EXPECT_EQ(~0ULL, __head);				\
 	} while (0)
 
+#define EXPECT_SET_ERROR(error, head, index, flags)			\
+	do {								\
+		void *__head = (void *)(uintptr_t)(head);		\
+		unsigned int __flags = (flags);				\
+		int __index = (index);					\
+									\
+		errno = 0;						\
+		EXPECT_EQ(-1, set_robust_list2(__head, __index, __flags)) { \
+			TH_LOG("head %p index %d flags %#x", __head, __index, __flags); \
+		}							\
+		EXPECT_EQ((error), errno);				\
+	} while (0)
+
 #endif
