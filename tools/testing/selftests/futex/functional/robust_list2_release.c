@@ -10,6 +10,10 @@
 
 #include "robust_list2_fixture.h"
 
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+
 #define lock_pi(futex, timeout)						\
 	syscall(SYS_futex, (futex), FUTEX_LOCK_PI, 0, (timeout), NULL, 0)
 #define trylock_pi(futex)						\
@@ -1000,6 +1004,95 @@ TEST_F_TIMEOUT(walk, new_owners, 300)
 		}
 	}
 	EXPECT_LE(ROUNDS / 2, in_the_walk);
+}
+
+/*
+ * A page of the list has to be waited for, and meanwhile the thread is killed. The page
+ * is there by then, but the access fails as if it were not.
+ */
+struct stopped {
+	struct area	*area;
+	struct lock	*page, *content;
+	unsigned int	type;
+	int		uffd;
+};
+
+static int release_list_with_page(void *arg)
+{
+	struct stopped *stopped = arg;
+	struct list *list = stopped->area->list;
+
+	make_list(stopped->type, &list->head, list->lock, LOCKS_PER_LIST);
+	store_pointer(stopped->type, &list->lock[0], stopped->page, 0);
+	store_pointer(stopped->type, stopped->content, &list->lock[1], 0);
+	take_locks(list->lock, LOCKS_PER_LIST);
+	take_locks(stopped->content, 1);
+	if (set_robust_list2(&list->head, ROBUST_LIST_NEW, stopped->type))
+		_exit(3);
+	release_list(0);
+	_exit(4);
+}
+
+static bool open_uffd(struct stopped *stopped, size_t size)
+{
+	struct uffdio_register missing = {
+		.range = { (uintptr_t)stopped->page, size },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_api api = { .api = UFFD_API };
+
+	stopped->uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	return stopped->uffd != -1 && !ioctl(stopped->uffd, UFFDIO_API, &api) &&
+	       !ioctl(stopped->uffd, UFFDIO_REGISTER, &missing);
+}
+
+static void kill_in_fault(struct __test_metadata *_metadata, struct list *list,
+			  struct stopped *stopped, size_t size, bool take)
+{
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)stopped->page, .src = (uintptr_t)stopped->content,
+		.len = size, .mode = UFFDIO_COPY_MODE_DONTWAKE,
+	};
+	struct pollfd fault = { .fd = stopped->uffd, .events = POLLIN };
+	struct uffd_msg message;
+	pid_t child;
+	int status;
+
+	child = clone_vm(release_list_with_page, stopped);
+	ASSERT_NE(-1, child);
+	ASSERT_EQ(1, poll(&fault, 1, 1000 * WAIT_SECONDS));
+	ASSERT_EQ(sizeof(message), read(stopped->uffd, &message, sizeof(message)));
+	EXPECT_EQ(FUTEX_OWNER_DIED, atomic_load(&list->lock[0].futex));
+	if (take)
+		EXPECT_EQ(1, take_and_link(stopped->type, &list->lock[0], &list[1].head));
+	ASSERT_EQ(0, ioctl(stopped->uffd, UFFDIO_COPY, &copy));
+	ASSERT_EQ(0, kill(child, SIGKILL));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(take ? gettid32() : FUTEX_OWNER_DIED, atomic_load(&list->lock[0].futex));
+	EXPECT_EQ(1, count_died(stopped->page, 1));
+	EXPECT_EQ(LOCKS_PER_LIST - 1, count_died(&list->lock[1], LOCKS_PER_LIST - 1));
+}
+
+TEST_F(list, killed_in_fault)
+{
+	const size_t size = sysconf(_SC_PAGESIZE);
+	struct list *list = self->area->list;
+	struct stopped stopped = { .area = self->area, .type = variant->type };
+
+	stopped.content = calloc(1, size);
+	stopped.page = mmap((void *)(AREA_ADDRESS + 0x1000000), size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	ASSERT_TRUE(stopped.page != MAP_FAILED);
+	if (!open_uffd(&stopped, size))
+		SKIP(return, "needs userfaultfd() for accesses of the kernel");
+	make_list(variant->type, &list[1].head, NULL, 0);
+	for (int take = 0; take < 2; take++) {
+		ASSERT_EQ(0, madvise(stopped.page, size, MADV_DONTNEED));
+		kill_in_fault(_metadata, list, &stopped, size, take);
+	}
+	close(stopped.uffd);
+	munmap(stopped.page, size);
 }
 
 TEST_HARNESS_MAIN
