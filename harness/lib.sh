@@ -16,6 +16,8 @@ readonly BASE_VERSION=7 BASE_PATCHLEVEL=3
 # The LLVM release that builds the kernel: rustc's own LLVM has to be the same
 # for CONFIG_RUST_INLINE_HELPERS.
 readonly LLVM_RELEASE=22
+# The bindgen that knows the libclang of this LLVM.
+readonly BINDGEN_VERSION=0.73.2
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly TOP
