@@ -18,10 +18,14 @@ readonly BASE_VERSION=7 BASE_PATCHLEVEL=3
 readonly LLVM_RELEASE=22
 # The bindgen that knows the libclang of this LLVM.
 readonly BINDGEN_VERSION=0.73.2
+# TOOLCHAIN=oldest: what scripts/min-tool-version.sh of the base asks for in Rust, and
+# the oldest GCC that Debian 12 has.
+readonly OLDEST_RUST=1.85.0 OLDEST_BINDGEN=0.71.1 OLDEST_GCC=12
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly TOP
 readonly CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/robust_list2
+readonly OLDEST=$CACHE/tools/rust-$OLDEST_RUST-bindgen-$OLDEST_BINDGEN
 
 # A checkout's own patched tree and builds: named after the checkout's path, so
 # that two clones never share one, below the cache, so that a checkout stays
@@ -63,15 +67,28 @@ set_arch() {
 	export ARCH KARCH IMAGE
 }
 
+# Checks TOOLCHAIN, which comes from the environment, and sets what the directories of
+# its builds end with.
+set_toolchain() {
+	TOOLCHAIN=${TOOLCHAIN:-clang} BUILT_BY=
+	case $TOOLCHAIN in
+	clang) ;;
+	gcc | oldest) BUILT_BY=-$TOOLCHAIN ;;
+	*) die "TOOLCHAIN=$TOOLCHAIN is not known: use TOOLCHAIN=clang, gcc or oldest" ;;
+	esac
+	export TOOLCHAIN
+}
+
 # Checks CONFIG and sets where it is built.  A tree lies under the name "linux" beside
 # its build directories: the relative paths, which are what ccache sees, are the same
 # for all of them.
 set_config() {
 	CONFIG=$1
+	set_toolchain
 	ROOT=$BUILD_ROOT
 	[[ +$CONFIG+ != *+pristine+* ]] || ROOT=$BUILD_ROOT/pristine
 	ROOT=${BUILD_IN:-$ROOT}
-	OBJ=$ROOT/$ARCH-$CONFIG TREE=$ROOT/linux
+	OBJ=$ROOT/$ARCH-$CONFIG$BUILT_BY TREE=$ROOT/linux LOGS=$ROOT/logs/$ARCH-$CONFIG$BUILT_BY
 }
 
 # arches_of CONFIG: the architectures that have what it asks for.
