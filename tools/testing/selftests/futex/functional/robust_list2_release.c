@@ -56,11 +56,11 @@ static long hold_list(unsigned int type, union head *head, struct lock *lock, in
 	ASSERT_EQ((index), hold_list((type), (head), (lock), (n)))
 
 /* The list is gone, and the slot can be taken again. */
-#define EXPECT_RELEASE(index)						\
-	do {								\
-		EXPECT_EQ((index), release_list(index));		\
-		EXPECT_NO_LIST(index);					\
-	} while (0)
+static void expect_release(struct __test_metadata *_metadata, int index)
+{
+	EXPECT_EQ(index, release_list(index));
+	EXPECT_NO_LIST(index);
+}
 
 /* What a word says that another process waits for */
 static void wait_for_word(atomic_uint *word)
@@ -110,7 +110,7 @@ TEST_F(list, errors)
 	/* A call that fails changes nothing. */
 	EXPECT_LIST(0, list, variant->type);
 	EXPECT_EQ(0, count_died(list->lock, LOCKS_PER_LIST));
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	EXPECT_EQ(LOCKS_PER_LIST, count_died(list->lock, LOCKS_PER_LIST));
 	EXPECT_SET_ERROR(ENOENT, NULL, 0, release);
 }
@@ -136,8 +136,8 @@ TEST_F(list, frees_slot)
 
 	for (int i = 0; i < lists; i++)
 		ASSERT_HOLD(i, variant->type, &list[i].head, list[i].lock, 2);
-	EXPECT_RELEASE(7);
-	EXPECT_RELEASE(2);
+	expect_release(_metadata, 7);
+	expect_release(_metadata, 2);
 	for (int i = 0; i < lists; i++) {
 		bool released = i == 2 || i == 7;
 
@@ -158,9 +158,9 @@ TEST_F(list, empty)
 	ASSERT_HOLD(0, variant->type, &list[0].head, list[0].lock, 4);
 	ASSERT_HOLD(1, variant->type, &list[1].head, NULL, 0);
 	ASSERT_EQ(0, set_robust_list2(NULL, 0, variant->type));
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	EXPECT_EQ(0, count_died(list[0].lock, 4));
-	EXPECT_RELEASE(1);
+	expect_release(_metadata, 1);
 }
 
 TEST_F(list, waiters_woken)
@@ -171,7 +171,7 @@ TEST_F(list, waiters_woken)
 	ASSERT_HOLD(0, variant->type, &list->head, list->lock, LOCKS_PER_LIST);
 	for (int i = 0; i < LOCKS_PER_LIST; i += 2)
 		start_waiter(_metadata, &waiter[i], &list->lock[i].futex);
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	for (int i = 0; i < LOCKS_PER_LIST; i++)
 		EXPECT_EQ(FUTEX_OWNER_DIED | (i & 1 ? 0 : FUTEX_WAITERS),
 			  atomic_load(&list->lock[i].futex));
@@ -180,14 +180,14 @@ TEST_F(list, waiters_woken)
 }
 
 /* Two wait for a lock, and one of them is still there to be woken. */
-#define EXPECT_ONE_WOKEN(waiter, lock)					\
-	do {								\
-		EXPECT_EQ(FUTEX_OWNER_DIED | FUTEX_WAITERS, atomic_load(&(lock)->futex)); \
-		EXPECT_EQ(1, syscall(SYS_futex, &(lock)->futex, FUTEX_WAKE, INT_MAX, \
-				     NULL, NULL, 0));			\
-		for (int __i = 0; __i < 2; __i++)			\
-			EXPECT_TRUE(finish_waiter(&(waiter)[__i]));	\
-	} while (0)
+static void expect_one_woken(struct __test_metadata *_metadata, struct waiter waiter[2],
+			     struct lock *lock)
+{
+	EXPECT_EQ(FUTEX_OWNER_DIED | FUTEX_WAITERS, atomic_load(&lock->futex));
+	EXPECT_EQ(1, syscall(SYS_futex, &lock->futex, FUTEX_WAKE, INT_MAX, NULL, NULL, 0));
+	for (int i = 0; i < 2; i++)
+		EXPECT_TRUE(finish_waiter(&waiter[i]));
+}
 
 TEST_F(list, one_waiter_woken)
 {
@@ -197,8 +197,8 @@ TEST_F(list, one_waiter_woken)
 	ASSERT_HOLD(0, variant->type, &list->head, list->lock, 1);
 	for (int i = 0; i < 2; i++)
 		start_waiter(_metadata, &waiter[i], &list->lock->futex);
-	EXPECT_RELEASE(0);
-	EXPECT_ONE_WOKEN(waiter, list->lock);
+	expect_release(_metadata, 0);
+	expect_one_woken(_metadata, waiter, list->lock);
 }
 
 TEST_F(list, other_owners)
@@ -213,7 +213,7 @@ TEST_F(list, other_owners)
 	atomic_store(&lock[2].futex, (tid + 1) | FUTEX_WAITERS);
 	atomic_store(&lock[3].futex, FUTEX_OWNER_DIED);
 	atomic_store(&lock[4].futex, tid | FUTEX_OWNER_DIED);
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	EXPECT_EQ(0, atomic_load(&lock[0].futex));
 	EXPECT_EQ(tid + 1, atomic_load(&lock[1].futex));
 	EXPECT_EQ((tid + 1) | FUTEX_WAITERS, atomic_load(&lock[2].futex));
@@ -228,7 +228,7 @@ TEST_F(list, list_op_pending)
 	ASSERT_HOLD(0, variant->type, &list->head, list->lock, 2);
 	take_locks(&list->lock[2], 2);
 	set_pending(variant->type, &list->head, &list->lock[2]);
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	EXPECT_EQ(3, count_died(list->lock, LOCKS_PER_LIST));
 	EXPECT_EQ(gettid32(), atomic_load(&list->lock[3].futex));
 }
@@ -243,9 +243,9 @@ TEST_F(list, list_op_pending_not_twice)
 	set_pending(variant->type, &list->head, &list->lock[1]);
 	for (int i = 0; i < 2; i++)
 		start_waiter(_metadata, &waiter[i], &list->lock[1].futex);
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	EXPECT_EQ(2, count_died(list->lock, 3));
-	EXPECT_ONE_WOKEN(waiter, &list->lock[1]);
+	expect_one_woken(_metadata, waiter, &list->lock[1]);
 }
 
 /* A thread that has unlocked it and not yet woken its waiter */
@@ -258,7 +258,7 @@ TEST_F(list, list_op_pending_unlocked)
 	set_pending(variant->type, &list->head, &list->lock[0]);
 	start_waiter(_metadata, &waiter, &list->lock[0].futex);
 	atomic_store(&list->lock[0].futex, 0);
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	EXPECT_TRUE(finish_waiter(&waiter));
 	EXPECT_EQ(0, atomic_load(&list->lock[0].futex));
 }
@@ -296,7 +296,7 @@ TEST_F(list, broken_lists)
 	ASSERT_EQ(0, mprotect(lock, page, PROT_READ));
 
 	for (int i = 0; i < lists; i++) {
-		EXPECT_RELEASE(i);
+		expect_release(_metadata, i);
 		EXPECT_EQ(expected[i], count_died(list[i].lock, LOCKS_PER_LIST)) {
 			TH_LOG("list %d", i);
 		}
@@ -313,7 +313,7 @@ TEST_F(list, circles)
 	for (int i = 0; i < LOCKS_PER_LIST; i++) {
 		ASSERT_HOLD(0, variant->type, &list->head, list->lock, LOCKS_PER_LIST);
 		store_pointer(variant->type, &list->lock[LOCKS_PER_LIST - 1], &list->lock[i], 0);
-		EXPECT_RELEASE(0);
+		expect_release(_metadata, 0);
 		EXPECT_EQ(LOCKS_PER_LIST, count_died(list->lock, LOCKS_PER_LIST));
 	}
 
@@ -321,14 +321,14 @@ TEST_F(list, circles)
 	store_pointer(variant->type, &list->lock[LOCKS_PER_LIST - 1], &list->lock[0], 0);
 	for (int i = 0; i < LOCKS_PER_LIST; i++)
 		atomic_store(&list->lock[i].futex, 1);
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	for (int i = 0; i < LOCKS_PER_LIST; i++)
 		EXPECT_EQ(1, atomic_load(&list->lock[i].futex));
 
 	ASSERT_HOLD(0, variant->type, &list->head, list->lock, 2);
 	store_pointer(variant->type, &list->lock[1], &list->lock[1], 0);
 	set_pending(variant->type, &list->head, &list->lock[1]);
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	EXPECT_EQ(2, count_died(list->lock, 2));
 }
 
@@ -346,7 +346,7 @@ TEST_F(list, limit_of_others)
 		ASSERT_HOLD(1, variant->type, &area->list[0].head, area->list[0].lock, 4);
 		atomic_store(&area->list[0].lock[0].futex, 1);
 
-		EXPECT_RELEASE(0);
+		expect_release(_metadata, 0);
 		EXPECT_EQ(others < ROBUST_LIST_LIMIT ? FUTEX_OWNER_DIED : gettid32(),
 			  atomic_load(&area->many[others].futex)) {
 			TH_LOG("behind %d others", others);
@@ -354,7 +354,7 @@ TEST_F(list, limit_of_others)
 		for (int i = 0; i < others; i++)
 			ASSERT_EQ(1, atomic_load(&area->many[i].futex));
 		EXPECT_EQ(FUTEX_OWNER_DIED, atomic_load(&area->list[1].lock[0].futex));
-		EXPECT_RELEASE(1);
+		expect_release(_metadata, 1);
 		EXPECT_EQ(3, count_died(area->list[0].lock, 4));
 	}
 }
@@ -376,11 +376,11 @@ TEST_F_TIMEOUT(list, limit_of_held, 300)
 	/* Still handled, after the limit too */
 	take_locks(list[0].lock, 1);
 	set_pending(variant->type, &list[0].head, &list[0].lock[0]);
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	EXPECT_EQ(HELD_LIMIT, count_died(lock, HELD_LIMIT));
 	EXPECT_EQ(gettid32(), atomic_load(&lock[HELD_LIMIT].futex));
 	EXPECT_EQ(1, count_died(list[0].lock, 1));
-	EXPECT_RELEASE(1);
+	expect_release(_metadata, 1);
 	EXPECT_EQ(LOCKS_PER_LIST, count_died(list[1].lock, LOCKS_PER_LIST));
 	munmap(lock, HELD_SIZE);
 }
@@ -500,14 +500,15 @@ static pid_t clone_vm(int (*fn)(void *arg), void *arg)
 	return clone(fn, &child_stack[ARRAY_SIZE(child_stack)], CLONE_VM | SIGCHLD, arg);
 }
 
-#define EXPECT_ONLY_CALLERS_LIST(sharer, list)				\
-	do {								\
-		EXPECT_EQ(0, (sharer).line) {				\
-			TH_LOG("the other task failed in line %d", (sharer).line); \
-		}							\
-		EXPECT_LIST(0, &(list)->head, (sharer).type);		\
-		EXPECT_EQ(0, count_died((list)->lock, LOCKS_PER_LIST));	\
-	} while (0)
+static void expect_only_callers_list(struct __test_metadata *_metadata,
+				     struct sharer *sharer, struct list *list)
+{
+	EXPECT_EQ(0, sharer->line) {
+		TH_LOG("the other task failed in line %d", sharer->line);
+	}
+	EXPECT_LIST(0, &list->head, sharer->type);
+	EXPECT_EQ(0, count_died(list->lock, LOCKS_PER_LIST));
+}
 
 TEST_F(list, shared_memory)
 {
@@ -524,14 +525,14 @@ TEST_F(list, shared_memory)
 	ASSERT_NE(-1, child);
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_EQ(0, status);
-	EXPECT_ONLY_CALLERS_LIST(sharer, list);
+	expect_only_callers_list(_metadata, &sharer, list);
 
 	sharer.line = -1;
 	ASSERT_EQ(0, pthread_create(&thread, NULL, release_as_thread, &sharer));
 	pthread_join(thread, NULL);
-	EXPECT_ONLY_CALLERS_LIST(sharer, list);
+	expect_only_callers_list(_metadata, &sharer, list);
 
-	EXPECT_RELEASE(0);
+	expect_release(_metadata, 0);
 	EXPECT_EQ(LOCKS_PER_LIST, count_died(list->lock, LOCKS_PER_LIST));
 }
 
