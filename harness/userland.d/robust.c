@@ -9,6 +9,7 @@
  * locks of its own, and everything has to be just the same.
  *
  * A test is a process that prints nothing; its status is for the one that forked it.
+ * PATIENCE in the environment says for how many seconds it may wait.
  */
 
 #define _GNU_SOURCE
@@ -35,8 +36,8 @@
 #define MUTEXES		3
 #define LOCKS		4
 
-/* A test in which nobody is woken fails after this long. */
-#define PATIENCE	30
+/* A test in which nobody is woken fails after so many seconds. */
+static unsigned int patience = 30;
 
 /* 32-bit lists have to be below 4 GiB. */
 #define AREA_ADDRESS	0x60000000UL
@@ -368,7 +369,7 @@ static int inherit(void)
 		return pthread_mutex_lock(&area->mutex[0]);
 	case TIMEDLOCK:
 		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += PATIENCE;
+		until.tv_sec += patience;
 		area->waiter = gettid();
 		return pthread_mutex_timedlock(&area->mutex[0], &until);
 	case COND_WAIT:
@@ -510,7 +511,7 @@ static void run(void (*test)(void), const char *name, const char *more)
 	fflush(stdout);
 	pid = fork_child();
 	if (!pid) {
-		alarm(PATIENCE);
+		alarm(patience);
 		init_mutexes();
 		test();
 		_exit(0);
@@ -549,6 +550,8 @@ int main(int argc, char *argv[])
 	while (!strcmp(mode, "pause"))
 		pause();
 	list2 = !strcmp(mode, "list2");
+	if (getenv("PATIENCE"))
+		patience = atoi(getenv("PATIENCE"));
 	area = mmap((void *)AREA_ADDRESS, sizeof(*area), PROT_READ | PROT_WRITE,
 		    MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	if (area == MAP_FAILED || area != (void *)AREA_ADDRESS) {
