@@ -12,7 +12,7 @@ export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF OUT SEED SHORT TOOLC
 
 H := harness
 
-.PHONY: help run test exec shell kernel check bench fuzz adversity alarms userland matrix
+.PHONY: help run test exec shell kernel check bench fuzz adversity alarms userland emulators matrix
 .PHONY: series bisect-check port print-base-source clean distclean
 .DEFAULT_GOAL := help
 
@@ -52,6 +52,9 @@ alarms:
 
 userland:
 	@$(H)/userland
+
+emulators:
+	@$(H)/emulators
 
 matrix:
 	@$(H)/matrix all
