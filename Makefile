@@ -9,10 +9,12 @@ ARCHES := x86_64 arm64
 
 # What the scripts take from the environment.
 export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF OUT SEED SHORT TOOLCHAIN
+export FULL LSMOD
 
 H := harness
 
 .PHONY: help run test exec shell kernel check bench fuzz adversity alarms userland emulators matrix
+.PHONY: deb
 .PHONY: series bisect-check port print-base-source clean distclean
 .DEFAULT_GOAL := help
 
@@ -58,6 +60,9 @@ emulators:
 
 matrix:
 	@$(H)/matrix all
+
+deb:
+	@$(H)/package "$(ARCH)" "$(FLAVOUR)"
 
 series:
 	@$(H)/series "$(or $(OUT),series)"
