@@ -14,7 +14,7 @@ export FULL LSMOD
 H := harness
 
 .PHONY: help run test exec shell kernel check bench fuzz adversity alarms userland emulators matrix
-.PHONY: deb
+.PHONY: deb system
 .PHONY: series bisect-check port print-base-source clean distclean
 .DEFAULT_GOAL := help
 
@@ -63,6 +63,16 @@ matrix:
 
 deb:
 	@$(H)/package "$(ARCH)" "$(FLAVOUR)"
+
+# SHELL=1 must not become the shell of this make, and of the kernel's.
+ifeq ($(origin SHELL),command line)
+system: export LOGIN := $(SHELL)
+override SHELL := /bin/sh
+MAKEOVERRIDES :=
+endif
+
+system:
+	@$(H)/system "$(ARCH)" "$(FLAVOUR)"
 
 series:
 	@$(H)/series "$(or $(OUT),series)"
