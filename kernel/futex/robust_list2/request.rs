@@ -52,26 +52,39 @@ impl Request {
         flags: c_uint,
         is_64bit: impl FnOnce() -> bool,
     ) -> Result<Self> {
-        let is_new = index == uapi::ROBUST_LIST_NEW;
+        if flags & !uapi::ROBUST_LIST_TYPE_MASK != 0 {
+            return Self::without_list(head, index, flags);
+        }
+        let list_type = Type::from_flags(flags);
+        let list = Head::new(head, list_type)?;
+
+        if list_type == Type::Bits64 && !is_64bit() {
+            return Err(EINVAL);
+        }
+        match Index::new(index) {
+            Ok(index) => Ok(Self::Set(index, list)),
+            Err(_) if index == uapi::ROBUST_LIST_NEW && !head.as_const_ptr().is_null() => {
+                Ok(Self::New(list))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks the arguments of the operations that register no list.
+    ///
+    /// Apart from [`Request::new`], so that a call that sets a list passes one test of `flags` and
+    /// not one for each operation.
+    #[inline(always)]
+    fn without_list(head: UserPtr, index: c_int, flags: c_uint) -> Result<Self> {
         let is_null = head.as_const_ptr().is_null();
         let list_type = Type::from_flags(flags);
 
         match flags & !uapi::ROBUST_LIST_TYPE_MASK {
-            0 => {
-                let list = Head::new(head, list_type)?;
-
-                if list_type == Type::Bits64 && !is_64bit() {
-                    return Err(EINVAL);
-                }
-                match Index::new(index) {
-                    Ok(index) => Ok(Self::Set(index, list)),
-                    Err(_) if is_new && !is_null => Ok(Self::New(list)),
-                    Err(error) => Err(error),
-                }
-            }
             uapi::ROBUST_LIST_UNREGISTER if is_null => Ok(Self::Unregister(Index::new(index)?)),
             uapi::ROBUST_LIST_RELEASE if is_null => Ok(Self::Release(Index::new(index)?)),
-            uapi::ROBUST_LIST_QUERY_MAX if is_null && is_new && list_type == Type::Bits32 => {
+            uapi::ROBUST_LIST_QUERY_MAX
+                if is_null && index == uapi::ROBUST_LIST_NEW && list_type == Type::Bits32 =>
+            {
                 Ok(Self::QueryMax)
             }
             // An unknown flag, two operations, or what the operation does not take.
