@@ -419,4 +419,30 @@ static inline bool have_pi(void)
 		EXPECT_EQ((error), errno);				\
 	} while (0)
 
+/*
+ * The test and its children share one CPU from here on, and the test has a real-time
+ * priority: a child gets on only while the test sleeps. False without the right to that.
+ */
+static inline bool rule_one_cpu(struct __test_metadata *_metadata, int priority)
+{
+	struct sched_param param = { .sched_priority = priority };
+	cpu_set_t one;
+	int cpu;
+
+	cpu = sched_getcpu();
+	ASSERT_NE(-1, cpu);
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	return !sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param);
+}
+
+/* For this long at a time the test sleeps, and all others run. */
+static inline void nap(void)
+{
+	const struct timespec time = { .tv_nsec = 50000 };
+
+	nanosleep(&time, NULL);
+}
+
 #endif

@@ -85,20 +85,11 @@ FIXTURE_VARIANT_ADD(walk, exec_by_thread64) {
 
 FIXTURE_SETUP(walk)
 {
-	struct sched_param param = { .sched_priority = TEST_PRIORITY };
-	cpu_set_t one;
-	int cpu;
-
 	if (!have_syscall())
 		SKIP(return, "set_robust_list2() is not implemented");
 	if (!have_pi())
 		SKIP(return, "no CONFIG_FUTEX_PI");
-	cpu = sched_getcpu();
-	ASSERT_NE(-1, cpu);
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
-	if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param))
+	if (!rule_one_cpu(_metadata, TEST_PRIORITY))
 		SKIP(return, "needs the right to have real-time priority");
 
 	self->area = map_area(_metadata);
@@ -188,14 +179,6 @@ static int become_owner(struct victim *victim)
 	while ((line = atomic_load(&thread_line)) == NOT_YET)
 		sched_yield();
 	return line;
-}
-
-/* For this long at a time the test sleeps, and all others run. */
-static void nap(void)
-{
-	const struct timespec time = { .tv_nsec = 50000 };
-
-	nanosleep(&time, NULL);
 }
 
 static bool walk_begun(struct lock *lock)

@@ -782,7 +782,7 @@ TEST_F_TIMEOUT(list, threads, 300)
  * share one CPU, the list is long, and the test has a real-time priority: the walk gets
  * on only while the test sleeps.
  */
-#define WALK_LOCKS	131072
+#define WALK_LOCKS	65536
 #define WALK_SIZE	(WALK_LOCKS * sizeof(struct lock))
 
 FIXTURE(walk) {
@@ -807,18 +807,9 @@ FIXTURE_VARIANT_ADD(walk, list64) {
 
 FIXTURE_SETUP(walk)
 {
-	struct sched_param param = { .sched_priority = 1 };
-	cpu_set_t one;
-	int cpu;
-
 	if (!have_syscall())
 		SKIP(return, "set_robust_list2() is not implemented");
-	cpu = sched_getcpu();
-	ASSERT_NE(-1, cpu);
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
-	if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param))
+	if (!rule_one_cpu(_metadata, 1))
 		SKIP(return, "needs the right to have real-time priority");
 	self->area = map_area(_metadata);
 	self->lock = map_shared(_metadata, LOCKS_ADDRESS, WALK_SIZE);
@@ -886,14 +877,6 @@ static int release_in_thread(struct victim *victim)
 	return 0;
 }
 
-/* For this long at a time the test sleeps, and all others run. */
-static void nap(void)
-{
-	const struct timespec time = { .tv_nsec = 50000 };
-
-	nanosleep(&time, NULL);
-}
-
 static bool is_marked(struct lock *lock)
 {
 	return atomic_load(&lock->futex) & FUTEX_OWNER_DIED;
@@ -947,7 +930,7 @@ TEST_F_TIMEOUT(walk, signal, 300)
 }
 
 /* The process ends at some time of the walk, and every lock is marked. */
-#define ROUNDS		24
+#define ROUNDS		12
 #define ROUND_LOCKS	(WALK_LOCKS / 64)
 
 TEST_F_TIMEOUT(walk, ends_meanwhile, 300)
