@@ -10,10 +10,10 @@
 //!
 //! From the system call to the walk:
 //!
-//! - [`request`] checks the arguments and says what they ask for,
-//! - [`head`] is a list's address and type, and the word that stands for both,
+//! - [`request`] checks the arguments,
+//! - [`head`] holds the address and the type of a list in one word,
 //! - [`table`] holds the heads of one task,
-//! - [`walk`] goes through a list in user memory, with the pointers of [`pointer`].
+//! - [`walk`] walks a list in user memory, and [`pointer`] reads its pointers.
 //!
 //! C callers: `begin_new_exec()` in `fs/exec.c`, and `futex_cleanup()` and the unlock operations of
 //! `futex()` in `kernel/futex/core.c`.
@@ -58,7 +58,7 @@ use table::{
 };
 use walk::Walk;
 
-/// What comes before the crate's log messages, which only its tests have.
+/// Prefix of the crate's log messages, which only its tests print.
 #[cfg(CONFIG_FUTEX_ROBUST_LIST2_KUNIT_TEST)]
 const __LOG_PREFIX: &[u8] = b"robust_list2\0";
 
@@ -69,14 +69,14 @@ const __LOG_PREFIX: &[u8] = b"robust_list2\0";
 /// - `flags`: the type of the list, `ROBUST_LIST_UNREGISTER`, `ROBUST_LIST_QUERY_MAX`,
 ///   `ROBUST_LIST_RELEASE`.
 ///
-/// Returns the list's index, or how many lists there can be for `ROBUST_LIST_QUERY_MAX`.
+/// Returns the list's index, or for `ROBUST_LIST_QUERY_MAX` how many lists a thread can have.
 ///
 /// # Errors
 ///
-/// - [`EINVAL`]: the arguments do not go together, see [`Request::new`].
+/// - [`EINVAL`]: the arguments are not valid, see [`Request::new`].
 /// - [`ENOENT`]: no list is registered at `index`.
 /// - [`ENOSPC`]: no slot is free for a new list.
-/// - [`ENOMEM`]: no memory for the thread's table, which its first list needs.
+/// - [`ENOMEM`]: no memory for the thread's table, at its first registration.
 #[syscall]
 fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long> {
     let task = current!();
@@ -107,7 +107,7 @@ fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long
 /// Reads the head and the type of a list that a thread has registered.
 ///
 /// - `pid`: TID of the thread in the PID namespace of the caller, or 0 for the caller.
-/// - `head`: where the address of the list's head goes, as 64 bits.
+/// - `head`: user address that receives the address of the list's head, as 64 bits.
 /// - `index`: index of the list.
 /// - `flags`: 0.
 ///
@@ -119,7 +119,7 @@ fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long
 /// - [`ESRCH`]: there is no such thread.
 /// - [`EPERM`]: the caller may not read the thread, by the rules of `get_robust_list()`.
 /// - [`ENOENT`]: no list is registered at `index`.
-/// - [`EFAULT`]: `head` cannot be written to.
+/// - [`EFAULT`]: `head` cannot be written.
 #[syscall]
 fn get_robust_list2(pid: c_int, head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long> {
     if flags != 0 {
@@ -138,7 +138,7 @@ fn get_robust_list2(pid: c_int, head: UserPtr, index: c_int, flags: c_uint) -> R
     Ok(list.list_type().into())
 }
 
-/// The list that the thread `pid` has registered at `index`.
+/// Returns the list that the thread `pid` has registered at `index`.
 ///
 /// The checks are those of `futex_get_robust_list_common()`.
 fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
@@ -148,17 +148,17 @@ fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
     if !guard.may_access(Access::ReadRealCreds) {
         return Err(EPERM);
     }
-    // Still under the lock: after an exec the answer would be about another program, which the
-    // check was not made for. The lock does not keep the thread from exiting; RCU is for that.
+    // An exec would replace the program that the check was about, so read under the lock. The lock
+    // does not exclude exit, so RCU protects the table.
     let rcu = rcu::read_lock();
     Ok(Lists::of_other(&task, &rcu).and_then(|lists| lists.get(index)))
 }
 
 /// Handles the lists of the current task in the order of their indexes, and unregisters them.
 ///
-/// `futex_exit_robust_lists()` in `include/linux/futex.h` calls this if the task has a table: first
-/// in `begin_new_exec()`, while the task still has the TID that its futex words hold, and then in
-/// `futex_cleanup()`, which says why no lock is needed against waiters of PI futexes. May sleep.
+/// `futex_exit_robust_lists()` in `include/linux/futex.h` calls this if the task has a table: in
+/// `begin_new_exec()`, while the task still has the TID that its futex words hold, and in
+/// `futex_cleanup()`, whose comment explains why waiters for PI futexes need no lock. May sleep.
 ///
 /// # Safety
 ///
@@ -171,8 +171,8 @@ pub unsafe extern "C" fn __futex_exit_robust_lists() {
     // and by the safety requirements the task is in none of them.
     let table = unsafe { task.take_robust_list_table() };
 
-    // From here on no reader finds the table. The grace period for readers that have found it
-    // begins when `table` is dropped.
+    // New readers find no table. Dropping `table` starts the grace period for readers that found it
+    // before.
     if let (Some(table), Some(mut walk)) = (table, Walk::of_current(task)) {
         for head in Lists::of_table(&table).iter() {
             walk.list(head);
@@ -182,14 +182,13 @@ pub unsafe extern "C" fn __futex_exit_robust_lists() {
 
 /// Empties the list of the current task whose `list_op_pending` is at `pop`.
 ///
-/// An unlock operation of `futex()` calls this when it could not clear the word. Otherwise exit
-/// would take the word for an operation under way, on memory that may have been reused long ago.
+/// Exit would take a stale word for an operation under way, and act on memory that may have been
+/// reused. So an unlock operation of `futex()` calls this if it cannot clear the word.
 /// `list_type` is the width of the pointer, `ROBUST_LIST_32BIT` or `ROBUST_LIST_64BIT`.
 ///
 /// # Safety
 ///
-/// The task is not inside [`__futex_exit_robust_lists`]. `pop` is a user address and may be any
-/// value.
+/// The task is not inside [`__futex_exit_robust_lists`]. `pop` is a user address, valid or not.
 #[export]
 pub unsafe extern "C" fn futex_robust_lists_drop_pending(pop: *mut c_void, list_type: c_uint) {
     if let Some(lists) = Lists::of_current(current!()) {

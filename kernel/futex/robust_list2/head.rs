@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The head of a registered list: where it is, and how wide its pointers are.
+//! The head of a registered list: its address, and the width of the list's pointers.
 
 use core::num::NonZero;
 
@@ -16,17 +16,17 @@ use crate::pointer::{
     Address64, //
 };
 
-/// How wide the pointers of a list are.
+/// The width of the pointers of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
     /// `ROBUST_LIST_32BIT`, a list of `struct robust_list_head32`.
     Bits32,
-    /// `ROBUST_LIST_64BIT`, a list of `struct robust_list_head` as 64-bit programs know it.
+    /// `ROBUST_LIST_64BIT`, a list of `struct robust_list_head` in the layout of 64-bit programs.
     Bits64,
 }
 
 impl Type {
-    /// Takes the type out of the flags of the system call.
+    /// Returns the type in the flags of the system call.
     pub(crate) fn from_flags(flags: c_uint) -> Self {
         if flags & uapi::ROBUST_LIST_TYPE_MASK == uapi::ROBUST_LIST_32BIT {
             Self::Bits32
@@ -45,11 +45,11 @@ impl From<Type> for c_long {
     }
 }
 
-/// A registered list: where its head is, and how wide its pointers are. A null address is an empty
-/// list.
+/// A registered list: the address of its head, and the width of its pointers. A null address is an
+/// empty list.
 ///
-/// This is one word, and so is the slot of the table for an `Option<Head>`: one load or store moves
-/// it, and who reads a slot sees an address and the type that belongs to it.
+/// A slot of the table is one word that holds an `Option<Head>`. One load or store moves that word,
+/// so a reader of a slot observes an address with its own type.
 ///
 /// ```text
 ///     63                                          2      1      0
@@ -58,8 +58,8 @@ impl From<Type> for c_long {
 ///     +------------------------------------------+------+------+
 /// ```
 ///
-/// The type is a flag of the system call (0: 32-bit, 1: 64-bit). The address leaves both bits
-/// clear, because heads are aligned to 4 bytes at least. A free slot is 0.
+/// The type is that of the system call (0: 32-bit, 1: 64-bit). Heads are aligned to at least 4
+/// bytes, so the address leaves both bits clear. A free slot is 0.
 ///
 /// # Invariants
 ///
@@ -68,7 +68,7 @@ impl From<Type> for c_long {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head(NonZero<usize>);
 
-/// The address of a head, as the pointers of its list are.
+/// The address of a head, in the width of its list's pointers.
 pub(crate) enum HeadAddress {
     /// Of a 32-bit list.
     Bits32(Address32),
@@ -81,18 +81,18 @@ impl Head {
     const BITS64: usize = 1 << 1;
     const ADDRESS: usize = !(Self::USED.get() | Self::BITS64);
 
-    /// Checks what a program says about a list.
+    /// Checks the address of a head.
     ///
-    /// Nothing is read from the address, which may not even be one of user memory: the walk finds
+    /// This neither reads the head nor checks that the address is in user memory: the walk finds
     /// that out.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] where the address is not aligned, or does not leave room for a 32-bit head below
+    /// [`EINVAL`] if the address is not aligned, or if a 32-bit head does not lie wholly below
     /// 4 GiB.
     #[inline(always)]
     pub(crate) fn new(address: UserPtr, list_type: Type) -> Result<Self> {
-        // The last address behind which there is room for the head of a 32-bit list.
+        // The last address of a 32-bit head.
         const LAST: u32 =
             u32::MAX - casts::usize_into_u32::<{ size_of::<uapi::robust_list_head32>() - 1 }>();
 
@@ -105,11 +105,11 @@ impl Head {
         if !fits {
             return Err(EINVAL);
         }
-        // INVARIANT: This is what has been checked.
+        // INVARIANT: The address was checked above, and `bits()` sets `USED`.
         Ok(Self(Self::bits(list_type) | address))
     }
 
-    /// The list that has its `list_op_pending` at this address, if there can be one.
+    /// Returns the list whose `list_op_pending` is at `pending`, if such a list can exist.
     pub(crate) fn with_pending(pending: UserPtr, list_type: Type) -> Option<Self> {
         let offset = match list_type {
             Type::Bits32 => Address32::LIST_OP_PENDING,
@@ -127,12 +127,12 @@ impl Head {
         }
     }
 
-    /// The word in memory that stands for a list, or for none.
+    /// Returns the slot word of a list, or of a free slot.
     pub(crate) fn into_slot(head: Option<Self>) -> usize {
         head.map_or(0, |head| head.0.get())
     }
 
-    /// Takes a list out of the word in memory where [`Head::into_slot`] has put it.
+    /// Returns the list in a slot word that [`Head::into_slot`] made.
     pub(crate) fn from_slot(word: usize) -> Option<Self> {
         // INVARIANT: All words are made by `into_slot()`.
         NonZero::new(word).map(Self)
@@ -156,7 +156,7 @@ impl Head {
         casts::usize_as_u64(self.user_addr())
     }
 
-    /// The head's address as the walk needs it.
+    /// The head's address, in the width of the list's pointers.
     pub(crate) fn typed_address(self) -> HeadAddress {
         match self.list_type() {
             // CAST: By the type invariants, the address is below 4 GiB.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pointers that robust lists are made of: addresses in user memory, 32 or 64 bits wide.
+//! The pointers of robust lists: user addresses of 32 or 64 bits.
 
 use kernel::{
     futex::{
@@ -13,23 +13,23 @@ use kernel::{
     uapi, //
 };
 
-/// A user address as a robust list of one width has it.
+/// A user address in a robust list of one pointer width.
 ///
-/// Arithmetic wraps at that width, as it does in a program whose pointers are of that width.
+/// Arithmetic wraps at that width, as in a program with such pointers.
 pub(crate) trait Address: Copy + PartialEq {
-    /// What a pointer is in user memory.
+    /// A pointer in user memory.
     type Word: UserWord + Copy;
 
     /// The alignment of a pointer, and so of an entry and of a head, in bytes.
     const ALIGN: usize;
 
-    /// Where `futex_offset` is in a head, in bytes.
+    /// The offset of `futex_offset` in a head, in bytes.
     const FUTEX_OFFSET: usize;
 
-    /// Where `list_op_pending` is in a head, in bytes.
+    /// The offset of `list_op_pending` in a head, in bytes.
     const LIST_OP_PENDING: usize;
 
-    /// Splits what a list has as a pointer into the address and bit 0 (`FUTEX_ROBUST_MOD_MASK`).
+    /// Splits a pointer of a list into the address and bit 0 (`FUTEX_ROBUST_MOD_MASK`).
     fn from_word(word: Self::Word) -> (Self, Protocol);
 
     /// The address `offset` bytes further, where `offset` is a signed number in two's complement.
@@ -56,7 +56,7 @@ impl<A: Address> EntryPtr<A> {
     ///
     /// # Errors
     ///
-    /// [`EFAULT`] where it cannot be read.
+    /// [`EFAULT`] if `from` cannot be read.
     #[inline(always)]
     pub(crate) fn read(owner: &RobustFutexOwner<'_>, from: UserPtr) -> Result<Self> {
         let (address, protocol) = A::from_word(owner.read_word(from)?);
@@ -87,7 +87,7 @@ macro_rules! impl_address {
 
             #[inline(always)]
             fn from_word(word: $word) -> (Self, Protocol) {
-                /// `FUTEX_ROBUST_MOD_PI` as a pointer has it.
+                /// `FUTEX_ROBUST_MOD_PI` in a pointer.
                 const PI: $word = 1;
                 static_assert!(uapi::FUTEX_ROBUST_MOD_MASK == 1 && uapi::FUTEX_ROBUST_MOD_PI == 1);
 
@@ -118,7 +118,7 @@ macro_rules! impl_address {
 }
 
 impl_address!(
-    /// An address in a 32-bit list. The kernel's own address is its zero-extension.
+    /// An address in a 32-bit list. The kernel zero-extends it.
     Address32(u32),
     uapi::robust_list_head32,
     casts::u32_as_usize

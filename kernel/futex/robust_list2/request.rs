@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a call of `set_robust_list2()` asks for.
+//! The arguments of `set_robust_list2()`.
 
 use kernel::{
     prelude::*,
@@ -26,13 +26,13 @@ pub(crate) enum Request {
     Unregister(Index),
     /// Walk the list in a slot as exit does, and free the slot.
     Release(Index),
-    /// Say how many lists there can be.
+    /// Return how many lists a task can have.
     QueryMax,
 }
 
 impl Request {
-    /// Checks the arguments. `is_64bit` says whether the calling program has 64-bit pointers, which
-    /// is asked for 64-bit lists only.
+    /// Checks the arguments. `is_64bit` says whether the calling program has 64-bit pointers, and
+    /// is called for 64-bit lists only.
     ///
     /// # Errors
     ///
@@ -41,9 +41,9 @@ impl Request {
     /// - an unknown flag, or more than one of `ROBUST_LIST_UNREGISTER`, `ROBUST_LIST_QUERY_MAX` and
     ///   `ROBUST_LIST_RELEASE`,
     /// - an `index` that no list can have and that is not `ROBUST_LIST_NEW`,
-    /// - a `head` that is not aligned, or null for a new list, or not below 4 GiB with all of its
-    ///   12 bytes for a 32-bit list,
-    /// - `ROBUST_LIST_64BIT` where the program has 32-bit pointers,
+    /// - a `head` that is not aligned, that is null for a new list, or that does not lie wholly
+    ///   below 4 GiB for a 32-bit list,
+    /// - `ROBUST_LIST_64BIT` from a program with 32-bit pointers,
     /// - a `head` or an `index` that the operation in `flags` does not take.
     #[inline(always)]
     pub(crate) fn new(
@@ -72,8 +72,8 @@ impl Request {
 
     /// Checks the arguments of the operations that register no list.
     ///
-    /// Apart from [`Request::new`], so that a call that sets a list passes one test of `flags` and
-    /// not one for each operation.
+    /// Separate from [`Request::new`], so that setting a list takes one test of `flags` and not one
+    /// for each operation.
     #[inline(always)]
     fn without_list(head: UserPtr, index: c_int, flags: c_uint) -> Result<Self> {
         let is_null = head.as_const_ptr().is_null();
@@ -87,7 +87,7 @@ impl Request {
             {
                 Ok(Self::QueryMax)
             }
-            // An unknown flag, two operations, or what the operation does not take.
+            // An unknown flag, two operations, or an argument that the operation does not take.
             _ => Err(EINVAL),
         }
     }

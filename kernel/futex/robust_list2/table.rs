@@ -5,7 +5,7 @@
 //! `task_struct::futex.robust_lists` is null until the task registers its first list, and then
 //! points to a [`RobustListTable`] until the task exits or execs. Only the task itself writes to
 //! the pointer and to the table, and it runs one system call at a time, so no lock is needed. Other
-//! tasks read both in `get_robust_list2()`:
+//! tasks read both, in `get_robust_list2()`:
 //!
 //! ```text
 //!     the task                                 another task
@@ -25,18 +25,18 @@
 //!
 //! - **First registration.** (B) pairs with (A). A reader that observes the pointer observes an
 //!   initialised table.
-//! - **Set and unregister.** A slot is one word, so (D) reads it as it was before or after (C): a
-//!   head never appears with the type of another head. Slots are not ordered against each other. A
-//!   reader that goes from 0 to 9 may find a list at two indexes or at none while the task moves
-//!   the list, as with any two system calls.
-//! - **Exit.** `exec_update_lock` does not exclude exit. A reader that is between (B) and (D) at
-//!   (E) and (F) goes on reading the table as the task left it, because the grace period of (F)
-//!   does not end before `rcu_read_unlock()`. A reader that comes after (E) finds nothing.
+//! - **Set and unregister.** A slot is one word, so (D) reads the old word or the new word of (C),
+//!   and never a head with the type of another head. Slots are not ordered against each other: a
+//!   reader that goes from 0 to 9 while the task moves a list may find the list at two indexes or
+//!   at none, as with any two system calls.
+//! - **Exit.** `exec_update_lock` does not exclude exit. A reader that has passed (B) before (E)
+//!   reads the table as the task left it, because the grace period of (F) does not end before
+//!   `rcu_read_unlock()`. A reader that reaches (B) after (E) finds no table.
 //! - **Exec.** As exit. The old program's lists are gone before the exec takes `exec_update_lock`,
-//!   and the new program runs after the exec has released it. So a reader that was allowed under
-//!   the lock to read the old program reads no list of the new one.
-//! - **Fork.** The child begins with a copy of its parent's pointer. `futex_init_task()` clears it
-//!   before anybody can find the child, and before anything of the child is freed.
+//!   and the new program, which may be setuid, runs after the exec has released the lock. So a
+//!   reader whose check under the lock allowed the old program reads no list of the new one.
+//! - **Fork.** `dup_task_struct()` copies the parent's pointer. `futex_init_task()` clears the copy
+//!   before anybody can find the child, and no error path before that frees the table.
 
 use kernel::{
     futex::{
@@ -82,7 +82,7 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if no list can have it.
+    /// [`EINVAL`] if no list can have this index.
     pub(crate) fn new(index: c_int) -> Result<Self> {
         match u8::try_from(index) {
             // INVARIANT: `index` is less than `SLOTS`.
@@ -107,7 +107,7 @@ pub(crate) fn new_table(first: Head) -> impl Init<RobustListTable> {
     RobustListTable::new(Head::into_slot(Some(first)))
 }
 
-/// Gives the current task, which has none, a table with a first list.
+/// Publishes a new table with a first list for the current task, which has no table.
 ///
 /// # Errors
 ///
@@ -116,14 +116,14 @@ pub(crate) fn new_table(first: Head) -> impl Init<RobustListTable> {
 pub(crate) fn create(task: &CurrentTask, first: Head) -> Result<Index> {
     let table = RcuFreeBox::new(new_table(first), GFP_KERNEL_ACCOUNT)?;
 
-    // Only the current task publishes its table, and it had none: this error cannot happen.
+    // This error cannot happen: only the current task publishes its table, and it has none.
     task.publish_robust_list_table(table).map_err(|_| EBUSY)?;
     // INVARIANT: 0 is less than `SLOTS`.
     Ok(Index(0))
 }
 
 impl<'a> Lists<'a> {
-    /// How many lists a task can have.
+    /// The number of lists that a task can have.
     pub(crate) const MAX: u8 = SLOTS;
 
     /// The lists in a table.
@@ -157,8 +157,8 @@ impl<'a> Lists<'a> {
         }
     }
 
-    /// Stores `new` where a list is registered, and returns that list. Fails with [`ENOENT`] where
-    /// none is.
+    /// Replaces the list at `index` and returns the old one. Fails with [`ENOENT`] if the slot is
+    /// free.
     #[inline]
     fn replace(self, index: Index, new: Option<Head>) -> Result<Head> {
         let old = self.get(index).ok_or(ENOENT)?;
@@ -187,7 +187,7 @@ impl<'a> Lists<'a> {
     ///
     /// # Errors
     ///
-    /// [`ENOENT`] if there is none.
+    /// [`ENOENT`] if the slot is free.
     pub(crate) fn set(self, index: Index, head: Head) -> Result {
         self.replace(index, Some(head))?;
         Ok(())
@@ -197,7 +197,7 @@ impl<'a> Lists<'a> {
     ///
     /// # Errors
     ///
-    /// [`ENOENT`] if it is free.
+    /// [`ENOENT`] if the slot is free.
     pub(crate) fn remove(self, index: Index) -> Result<Head> {
         self.replace(index, None)
     }
@@ -217,7 +217,7 @@ impl<'a> Lists<'a> {
         Ok(())
     }
 
-    /// Empties the lists of type `list_type` whose `list_op_pending` is at this address.
+    /// Empties the lists of type `list_type` whose `list_op_pending` is at `pending`.
     #[cold]
     pub(crate) fn clear_pending(self, pending: UserPtr, list_type: Type) {
         let Some(head) = Head::with_pending(pending, list_type) else {
@@ -236,7 +236,7 @@ impl<'a> Lists<'a> {
         self.0
             .slots()
             .iter()
-            // ORDERING: Relaxed, only the task itself has written to the slots.
+            // ORDERING: Relaxed, only the task itself writes to the slots.
             .filter_map(|slot| Head::from_slot(slot.load(Relaxed)))
     }
 }

@@ -2,9 +2,8 @@
 
 //! KUnit tests: the suite `robust_list2`.
 //!
-//! The walks are over lists in real user memory, which each test maps into an address space of its
-//! own. What only a thread that dies can show (waiters, exec, fork) is for selftests, in
-//! `tools/testing/selftests/futex/`.
+//! Each test walks lists in real user memory, in an address space of its own. The selftests in
+//! `tools/testing/selftests/futex/` cover what needs a dying thread: waiters, exec, fork.
 
 use core::fmt::Debug;
 
@@ -38,7 +37,7 @@ use crate::{
     },
 };
 
-/// Returns an error, and prints both values, unless they are equal.
+/// Returns an error and prints both values unless they are equal.
 ///
 /// The `assert` macros of KUnit work in the test functions only, and print no values.
 #[track_caller]
@@ -51,13 +50,13 @@ fn check<T: PartialEq + Debug>(what: &CStr, got: T, expected: T) -> Result {
     Err(EINVAL)
 }
 
-/// [`check`] where the line says enough.
+/// [`check`] without a name: the line number is enough.
 #[track_caller]
 fn same<T: PartialEq + Debug>(got: T, expected: T) -> Result {
     check(c"not equal", got, expected)
 }
 
-/// Where the lists of a test are, one address per width. Nothing else is in the test's memory.
+/// The addresses of a test's lists, one per width. Nothing else is in the test's memory.
 trait Width: Address {
     const LIST_TYPE: Type;
     const START: usize;
@@ -70,7 +69,7 @@ impl Width for Address32 {
     const START: usize = 0x1000_0000;
 
     fn word(value: usize) -> u32 {
-        // CAST: The lower half, as a 32-bit program has it.
+        // CAST: The lower half is the word of a 32-bit program.
         (value & 0xffff_ffff) as u32
     }
 }
@@ -89,11 +88,11 @@ fn walk_at<A: Width>(head: UserPtr, task: &CurrentTask) -> Result<End> {
     Ok(walk.list(Head::new(head, A::LIST_TYPE)?))
 }
 
-/// What stands for the head in [`List::link`], where entries are counted from 0.
+/// The head in [`List::link`], which counts entries from 0.
 const HEAD: usize = usize::MAX;
 
-/// A list in user memory: the head, and entries of 16 bytes behind it, each with its futex word in
-/// the second half.
+/// A list in user memory: the head, then entries of 16 bytes with the futex word in the second
+/// half.
 struct List<'a> {
     memory: UserMemory,
     task: &'a CurrentTask,
@@ -102,7 +101,7 @@ struct List<'a> {
 impl<'a> List<'a> {
     const ENTRY: usize = 16;
     const FUTEX: usize = 8;
-    /// The entries begin here, behind the head.
+    /// The offset of the first entry, behind the head.
     const ENTRIES: usize = 64;
 
     /// Makes a list of `len` entries, whose futexes the task owns.
@@ -124,7 +123,7 @@ impl<'a> List<'a> {
         self.task.pid_nr_ns(None).unsigned_abs()
     }
 
-    /// Where entry `n`, or the head, is in the memory.
+    /// The offset of entry `n`, or of the head.
     fn offset(n: usize) -> usize {
         if n == HEAD {
             0
@@ -141,7 +140,7 @@ impl<'a> List<'a> {
         self.memory.at(Self::offset(n)).as_const_ptr().addr()
     }
 
-    /// Lets the pointer of entry `from` point to entry `to`, with `modifier` in its lowest bit.
+    /// Points entry `from` to entry `to`, with `modifier` in the lowest bit of the pointer.
     fn link<A: Width>(&self, from: usize, to: usize, modifier: usize) -> Result {
         self.write(Self::offset(from), A::word(self.addr(to) | modifier))
     }
@@ -252,7 +251,7 @@ fn circles<A: Width>(task: &CurrentTask) -> Result {
         check(c"all futexes are marked", list.marked(LEN)?, LEN)?;
     }
 
-    // The only entry of the circle is the pending one, which the walk over the entries skips.
+    // The only entry of the cycle is the pending one, which the walk over the entries skips.
     let list = List::new::<A>(task, 1)?;
     list.link::<A>(0, 0, 0)?;
     list.set_pending::<A>(0)?;
@@ -272,7 +271,7 @@ fn others_limit<A: Width>(task: &CurrentTask) -> Result {
     ] {
         let list = List::new::<A>(task, others + 3)?;
         let died = |n| Ok::<_, Error>(list.futex(n)? == uapi::FUTEX_OWNER_DIED);
-        // Entry 0 is held, then come the others, and two more that are held.
+        // Entry 0 is held, the next ones are not, the last two are.
         for n in 1..=others {
             list.set_futex(n, list.tid() + 1)?;
         }
@@ -303,7 +302,7 @@ fn held_limit<A: Width>(task: &CurrentTask) -> Result {
         walk.list(head);
         check(c"the first list", marked()?, first)?;
 
-        // The same memory is the second list. Its last entry is pending, which has no limit.
+        // The second list is in the same memory. Its last entry is pending, which has no limit.
         for n in 0..LEN {
             list.set_futex(n, list.tid())?;
         }
@@ -317,7 +316,7 @@ fn held_limit<A: Width>(task: &CurrentTask) -> Result {
 }
 
 fn faults<A: Width>(task: &CurrentTask) -> Result {
-    // Entry 2 points to where nothing is: itself handled, nothing after it.
+    // Entry 2 points to unmapped memory: the walk handles entry 2 and ends.
     let list = List::new::<A>(task, 4)?;
     list.write(List::offset(2), A::word(0x1000))?;
     list.set_pending::<A>(3)?;
@@ -331,7 +330,7 @@ fn faults<A: Width>(task: &CurrentTask) -> Result {
     check(c"a futex is not aligned", list.walk::<A>()?, End::Fault)?;
     check(c"no futex is marked", list.marked(4)?, 0)?;
 
-    // Neither head nor list.
+    // The head is not mapped.
     let memory = UserMemory::new(A::START + 0x10_0000, 64)?;
     let nowhere = memory.at(0);
     drop(memory);
@@ -347,7 +346,7 @@ fn faults<A: Width>(task: &CurrentTask) -> Result {
 /// The futex lies before its entry.
 fn negative_offset<A: Width>(task: &CurrentTask) -> Result {
     let list = List::new::<A>(task, 4)?;
-    // Entry n then has the futex of entry n - 1, and entry 0 one between the head and itself.
+    // The futex of entry n is then that of entry n - 1, and that of entry 0 follows the head.
     let offset = List::FUTEX.wrapping_sub(List::ENTRY);
     list.write(A::FUTEX_OFFSET, A::word(offset))?;
     check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
@@ -428,7 +427,7 @@ mod suite {
     fn request_operations() -> Result {
         let unregister = Request::Unregister(Index::new(3)?);
         same(request(0, 3, UNREGISTER, true), Ok(unregister))?;
-        // The type bit is ignored, even where a list of that type is not possible.
+        // The call ignores the type bit, even where no list can have that type.
         same(request(0, 3, UNREGISTER | 1, false), Ok(unregister))?;
         same(request(0, -1, UNREGISTER, true), Err(EINVAL))?;
         same(request(0, 10, UNREGISTER, true), Err(EINVAL))?;
@@ -459,7 +458,7 @@ mod suite {
 
     #[test]
     fn head_below_4gib() -> Result {
-        // 12 bytes have room at 0xffff_fff4, and at no aligned address behind it.
+        // 0xffff_fff4 is the last aligned address with room for 12 bytes.
         assert!(request(0xffff_fff4, -1, BITS32, true).is_ok());
         same(request(0xffff_fff8, -1, BITS32, true), Err(EINVAL))?;
         same(request(0xffff_fffc, -1, BITS32, true), Err(EINVAL))?;
@@ -553,7 +552,7 @@ mod suite {
         lists.insert(head(0x200)?)?;
         lists.insert(head(0)?)?;
 
-        // Not the address of a `list_op_pending`: of nothing, of a head, of an empty list.
+        // No `list_op_pending` is at NULL, at a head, or in an empty list.
         for pop in [0, 0x204, 0x200, 8, 0x300] {
             lists.clear_pending(UserPtr::from_addr(pop), Type::Bits32);
         }

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The walk over the lists of a thread that exits or execs, or over one that it releases.
+//! The walk over the lists of a thread that exits or execs, or over a list that it releases.
 //!
-//! A list is in user memory, and anything may be there: pointers to nowhere, a circle, pointers
-//! that another thread changes meanwhile. So the walk reads every pointer once, and writes to
-//! nothing but the futex words that hold the thread's TID.
+//! User memory may hold anything: wild pointers, a cycle, pointers that another thread changes
+//! during the walk. So the walk reads each pointer once, and writes only to futex words that hold
+//! the thread's TID.
 //!
-//! Two counts end every walk, whatever the pointers are:
+//! Two limits end every walk:
 //!
-//! - Entries whose futex the thread holds. Somebody has written the thread's TID into each of these
-//!   words, and handling the entry takes the TID out again. So the thread, or whoever writes the
-//!   TID on its behalf, pays for each of them. [`HELD_LIMIT`] bounds them over all lists, because
-//!   an accomplice may write the TID back for ever.
-//! - Entries whose futex the thread does not hold. They cost nobody anything: any number of threads
-//!   can register one large list, or a circle. [`ROBUST_LIST_LIMIT`] bounds them for each list.
+//! - Entries whose futex the thread holds. Somebody wrote the thread's TID into each of these
+//!   words, and handling the entry takes the TID out. So the thread or an accomplice pays for each
+//!   of them. An accomplice may write the TID back for ever, so [`HELD_LIMIT`] bounds these entries
+//!   over all lists.
+//! - Entries whose futex the thread does not hold. They cost nobody anything, because any number of
+//!   threads can register one large list. [`ROBUST_LIST_LIMIT`] bounds them for each list.
 //!
-//! A circle needs no detection: after one lap the thread holds nothing on it.
+//! A cycle needs no detection: after one lap the thread holds nothing on the cycle.
 //!
-//! `exit_robust_list()` is the same walk over the list of `set_robust_list()`.
+//! `exit_robust_list()` is the C walk over the list of `set_robust_list()`.
 //!
 //! [`ROBUST_LIST_LIMIT`]: uapi::ROBUST_LIST_LIMIT
 
@@ -42,7 +42,7 @@ use crate::{
     },
 };
 
-/// How many entries whose futex the thread holds are handled at most, over all of its lists.
+/// The limit of entries whose futex the thread holds, over all of its lists.
 const HELD_LIMIT: u32 = 1 << 20;
 
 /// Why the walk over a list ended.
@@ -61,7 +61,7 @@ pub(crate) enum End {
 /// A walk over the lists of the current task.
 pub(crate) struct Walk<'a> {
     owner: RobustFutexOwner<'a>,
-    /// How many more held entries are handled.
+    /// How many more held entries the walk handles.
     held_left: u32,
 }
 
@@ -86,13 +86,13 @@ impl<'a> Walk<'a> {
 
     /// Handles the futexes of one list.
     ///
-    /// As in the C walk, `list_op_pending` comes last, and is not handled if a fault ends the list.
+    /// As in the C walk, `list_op_pending` comes last, and a fault in the list skips it.
     pub(crate) fn list(&mut self, head: Head) -> End {
         let end = match head.typed_address() {
             HeadAddress::Bits32(head) => self.list_at(head),
             HeadAddress::Bits64(head) => self.list_at(head),
         };
-        // Nobody is left who could be told the reason.
+        // Nobody reports the error to user space.
         end.unwrap_or(End::Fault)
     }
 
@@ -116,7 +116,7 @@ impl<'a> Walk<'a> {
         Ok(end)
     }
 
-    /// Handles the entries from `entry` to the `head`, but for the one at `pending`.
+    /// Handles the entries from `entry` to `head`, except the one at `pending`.
     fn entries<A: Address>(
         &mut self,
         head: A,
@@ -131,10 +131,10 @@ impl<'a> Walk<'a> {
                 return Ok(End::Head);
             }
 
-            // Once the futex has been handled, its new owner may free the memory of the entry.
+            // The next owner of the futex may free the entry, so read the pointer first.
             let next = EntryPtr::<A>::read(&self.owner, entry.address.user_ptr());
 
-            // A lock that is pending may be on the list already, and must not be handled twice.
+            // The pending lock may be on the list, and must not be handled twice.
             let holder = if entry.address == pending {
                 Holder::Other
             } else {
