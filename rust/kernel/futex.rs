@@ -37,7 +37,7 @@ pub enum Holder {
     Other,
 }
 
-/// Where a robust list mentions a futex.
+/// Where a robust list refers to a futex.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     /// In an entry.
@@ -46,10 +46,10 @@ enum Origin {
     Pending,
 }
 
-/// The current task as the owner of robust futexes, on which it gives up its claims.
+/// The current task as the owner of robust futexes that it gives up.
 ///
-/// That is what a task does when it exits or execs, but any user task may do it at any time: the
-/// only effects are those on futex words and on their waiters.
+/// A task gives up its futexes when it exits or execs, but any user task may do so at any time:
+/// only futex words and their waiters are affected.
 ///
 /// # Invariants
 ///
@@ -57,7 +57,7 @@ enum Origin {
 pub struct RobustFutexOwner<'a> {
     task: &'a CurrentTask,
     mm: &'a MmWithUser,
-    /// The TID that the futex words of the task hold: the one in its own PID namespace.
+    /// The TID in the futex words of the task: that of its own PID namespace.
     tid: u32,
 }
 
@@ -79,8 +79,8 @@ impl<'a> RobustFutexOwner<'a> {
 
     /// Reads one word of a robust list, or a futex word.
     ///
-    /// This is [`UserPtr::read_word`], except that a fatal signal does not interrupt it. Whoever
-    /// waits for the locks behind the word would wait for ever.
+    /// This is [`UserPtr::read_word`], except that a fatal signal does not interrupt it. Otherwise
+    /// waiters for the locks behind the word would wait for ever.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl<'a> RobustFutexOwner<'a> {
         }
     }
 
-    /// Faults in a page, without a look at signals.
+    /// Faults in a page regardless of signals.
     ///
     /// A page fault of the kernel gives up if it has to wait and a fatal signal is pending.
     #[cfg(CONFIG_MMU)]
@@ -168,7 +168,7 @@ impl<'a> RobustFutexOwner<'a> {
         if word & bindings::FUTEX_TID_MASK != self.tid {
             return Ok(Holder::Other);
         }
-        // Most locks have no waiter. They need none of what `handle_futex_death()` finds out.
+        // Fast path: most locks have no waiter, and need no `handle_futex_death()`.
         if word & bindings::FUTEX_WAITERS != 0 || !cmpxchg(uaddr, word, bindings::FUTEX_OWNER_DIED)
         {
             self.handle_death(uaddr, protocol, Origin::Entry)?;
@@ -178,9 +178,9 @@ impl<'a> RobustFutexOwner<'a> {
 
     /// Gives up the futex of `list_op_pending`, which the task was about to lock or unlock.
     ///
-    /// This is [`RobustFutexOwner::abandon_entry`] for a task that may have died between the
-    /// operation on the futex word and that on the list. If the word holds another TID, a waiter
-    /// may have to be woken nevertheless.
+    /// The task may have died after it changed the futex word and before it changed the list. So
+    /// unlike [`RobustFutexOwner::abandon_entry`], this may wake a waiter even if the word does not
+    /// hold the task's TID.
     ///
     /// # Errors
     ///
@@ -217,8 +217,8 @@ impl<'a> RobustFutexOwner<'a> {
     }
 }
 
-/// Changes a futex word from `old` to `new` if it still is `old` and the access does not fault.
-/// Returns whether it did.
+/// Changes a futex word from `old` to `new`. Returns whether the word was `old` and the access did
+/// not fault.
 #[doc(alias = "futex_cmpxchg_value_locked")]
 #[inline(always)]
 fn cmpxchg(uaddr: UserPtr, old: u32, new: u32) -> bool {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a task may see of another one.
+//! Access of one task to another.
 //!
 //! C headers: [`include/linux/ptrace.h`](srctree/include/linux/ptrace.h),
 //! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h)
@@ -15,7 +15,7 @@ use crate::{
     types::NotThreadSafe,
 };
 
-/// What is about to be done to the other task, and whose credentials count.
+/// The kind of an access, and the credentials that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Read, with the caller's real credentials (`PTRACE_MODE_READ_REALCREDS`).
@@ -33,9 +33,9 @@ impl Access {
 
 /// Evidence that no thread of a process can finish an `execve()`.
 ///
-/// No exec changes the credentials or the address space of the process between a permission check
-/// and what it permits. The process itself may still change its credentials, and its threads may
-/// exit.
+/// While it exists, no exec changes the credentials or the address space of the process, so a
+/// permission check stays valid. The process itself may still change its credentials, and its
+/// threads may exit.
 ///
 /// # Invariants
 ///
@@ -50,7 +50,7 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// [`EINTR`](crate::error::code::EINTR) where the current task is killed while it waits.
+    /// [`EINTR`](crate::error::code::EINTR) if the current task is killed while it waits.
     #[doc(alias = "exec_update_lock")]
     #[inline]
     pub fn lock_exec_update(&self) -> Result<ExecUpdateGuard<'_>> {
@@ -69,7 +69,7 @@ impl Task {
 }
 
 impl ExecUpdateGuard<'_> {
-    /// Returns whether the current task has this access to the task.
+    /// Returns whether the current task has `access` to the task.
     ///
     /// # Examples
     ///
@@ -82,7 +82,7 @@ impl ExecUpdateGuard<'_> {
     /// let task = Task::find_by_vpid(current!().pid_nr_ns(None)).ok_or(ESRCH)?;
     /// let guard = task.lock_exec_update()?;
     ///
-    /// // A task may look at itself.
+    /// // A task may access itself.
     /// assert!(guard.may_access(Access::ReadRealCreds));
     /// # Ok::<(), Error>(())
     /// ```

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where a task keeps the robust lists that `set_robust_list2()` registered.
+//! The table of the robust lists that a task registered with `set_robust_list2()`.
 //!
-//! `task_struct::futex.robust_lists` is null or points to a [`RobustListTable`]. This module is the
-//! only code that knows the type behind that pointer. `kernel/futex/robust_list2/` gives the words
-//! of a table their meaning.
+//! `task_struct::futex.robust_lists` is null or points to a [`RobustListTable`]. Only this module
+//! knows the type behind that pointer. `kernel/futex/robust_list2/` defines the words of a table.
 
 use core::{
     mem::offset_of,
@@ -29,14 +28,14 @@ use crate::{
     },
 };
 
-// The accessor below depends on the layout of `struct task_struct`, which `bindgen` computes a
-// second time.
+// The accessor below depends on the layout that `bindgen` computes for `struct task_struct`, so
+// compare it with the layout of the C compiler.
 static_assert!(
     offset_of!(bindings::task_struct, futex.robust_lists)
         == bindings::TASK_STRUCT_ROBUST_LISTS_OFFSET
 );
 
-/// How many lists a task can register.
+/// The number of lists that a task can register.
 pub const ROBUST_LISTS_PER_TASK: usize = 10;
 
 /// The registered lists of one task, a word for each. A free slot is 0.
@@ -91,12 +90,12 @@ impl CurrentTask {
     /// Returns the table of the current task, without a guard.
     #[inline]
     pub fn own_robust_list_table(&self) -> Option<&RobustListTable> {
-        // SAFETY: Only `take_robust_list_table()` takes the table of this task. The current task is
-        // the only one that can call it, and guarantees that the returned reference is gone then.
+        // SAFETY: Only `take_robust_list_table()` takes the table of this task. Only the current
+        // task can call it, and guarantees that the returned reference is no longer used then.
         unsafe { self.robust_lists().load_protected() }
     }
 
-    /// Gives the current task its table, or returns `table` if the task has one already.
+    /// Publishes the table of the current task, or returns `table` if the task has one already.
     #[inline]
     pub fn publish_robust_list_table(
         &self,
@@ -105,7 +104,7 @@ impl CurrentTask {
         self.robust_lists().publish(table)
     }
 
-    /// Takes the table away from the current task and from later readers.
+    /// Detaches the table from the current task, so that later readers do not find it.
     ///
     /// # Safety
     ///

@@ -34,9 +34,9 @@ use super::{
     RcuFreeSafe, //
 };
 
-/// A value and what RCU needs to free its memory.
+/// A value, and the head with which RCU frees its memory.
 ///
-/// The head comes first because `kvfree_call_rcu()` needs it in the first page of the allocation.
+/// `kvfree_call_rcu()` needs the head in the first page of the allocation, so it comes first.
 #[repr(C)]
 struct Inner<T> {
     rcu_head: Opaque<bindings::kvfree_rcu_head>,
@@ -112,9 +112,9 @@ impl<T: Send + RcuFreeSafe> Drop for RcuFreeBox<T> {
         // memory is freed, so it is pinned.
         T::drop_before_gp(unsafe { Pin::new_unchecked(&(*raw).value) });
 
-        // SAFETY: By the type invariants, `raw` comes from a `KBox`, so `kvfree()` can free it, and
-        // this is the only time that its `rcu_head` is used. `RcuFreeSafe` guarantees that the
-        // memory can be freed after a grace period.
+        // SAFETY: By the type invariants, `raw` comes from a `KBox`, so `kvfree()` can free it.
+        // Nothing else uses its `rcu_head`. `RcuFreeSafe` guarantees that the memory can be freed
+        // after a grace period.
         unsafe { bindings::kvfree_call_rcu((*raw).rcu_head.get(), raw.cast::<c_void>()) };
     }
 }
@@ -147,7 +147,7 @@ impl<T: Send + Sync + RcuFreeSafe> RcuPointer<T> {
     /// assert!(pointer.publish(RcuFreeBox::new(7u32, GFP_KERNEL)?).is_ok());
     /// assert_eq!(pointer.load(&rcu::read_lock()), Some(&7));
     ///
-    /// // The pointer is in use: the value comes back.
+    /// // The pointer is not null, so `publish()` returns the value.
     /// assert_eq!(pointer.publish(RcuFreeBox::new(8u32, GFP_KERNEL)?).map_err(|b| *b), Err(8));
     ///
     /// assert_eq!(pointer.take().map(|b| *b), Some(7));
@@ -192,8 +192,8 @@ impl<T: Send + Sync + RcuFreeSafe> RcuPointer<T> {
     ///
     /// # Safety
     ///
-    /// The box is not taken while the returned reference exists: every call of
-    /// [`RcuPointer::take`] comes before this one or after the last use of the reference.
+    /// Every call of [`RcuPointer::take`] comes before this one or after the last use of the
+    /// returned reference.
     #[doc(alias = "rcu_dereference_protected")]
     #[inline]
     pub unsafe fn load_protected(&self) -> Option<&T> {
@@ -219,11 +219,11 @@ impl<T: Send + Sync + RcuFreeSafe> RcuPointer<T> {
         }
     }
 
-    /// Takes the value away from later readers.
+    /// Takes the value, so that later readers do not find it.
     #[inline]
     pub fn take(&self) -> Option<RcuFreeBox<T>> {
         // ORDERING: Acquire pairs with the release in `publish()`, as in `load()`. The grace period
-        // takes care of earlier readers.
+        // protects earlier readers.
         let raw = self.0.xchg(core::ptr::null_mut(), Acquire);
 
         // INVARIANT: The pointer was a box, and is no longer in `self`.
