@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The robust lists of 32-bit guests, by set_robust_list2() or, on a kernel that
- * has no such call, by the emulator as far as it can.
+ * The robust lists of 32-bit guests, by set_robust_list2(), or on older kernels by
+ * the emulator as far as possible.
  */
 
 #define _GNU_SOURCE
@@ -61,10 +61,10 @@ int guest_set_robust_list(struct guest_robust_list *list, uint32_t head, uint32_
 	    set_robust_list2(head, list->index, ROBUST_LIST_32BIT) == -1) {
 		if (errno != ENOENT)
 			return -errno;
-		/* A stale index: this host thread has not registered it. */
+		/* The index is stale: another host thread has registered it. */
 		list->index = -1;
 	}
-	/* A new list needs a head, and a slot is taken when there is one. */
+	/* A new list must have a head, so register the first one that is not NULL. */
 	if (in_kernel && list->index == -1 && head) {
 		index = set_robust_list2(head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT);
 		if (index == -1)
@@ -76,8 +76,8 @@ int guest_set_robust_list(struct guest_robust_list *list, uint32_t head, uint32_
 }
 
 /*
- * The list may be that of a thread in another process of this emulator. Its index
- * is not known here, but the only 32-bit list is the guest's.
+ * The thread may be in another process of this emulator, so its index is unknown
+ * here. But the only 32-bit list of a thread is the guest's.
  */
 static int read_from_kernel(int pid, uint32_t *guest_head)
 {
@@ -110,7 +110,7 @@ int guest_get_robust_list(const struct guest_robust_list *list, int pid,
 	if (ret)
 		return ret;
 
-	/* Real emulators find out here whether the guest may write there: EFAULT. */
+	/* A real emulator returns EFAULT if the guest may not write to these. */
 	*(uint32_t *)guest_ptr(len_ptr) = sizeof(struct robust_list_head32);
 	*(uint32_t *)guest_ptr(head_ptr) = head;
 	return 0;
@@ -125,15 +125,15 @@ void guest_robust_list_exit(struct guest_robust_list *list)
 
 /* ---- For kernels without the calls ---- */
 
-/* As in the kernel, a list ends after so many entries that the thread does not hold. */
+/* As in the kernel, a list ends after this many entries that the thread does not hold. */
 #define MAX_OTHERS	2048
 
-/* The search for one entry changes nothing, so only this ends it in a circle. */
+/* The search for an entry changes nothing, so only this limit ends it in a cycle. */
 #define MAX_ENTRIES	1048576
 
 enum holder { THREAD, OTHER, FAULT };
 
-/* A bad address is an error to the kernel. The emulator would get a signal. */
+/* With a bad address the system call fails. A load would raise SIGSEGV. */
 static bool read_word(uint32_t address, uint32_t *value)
 {
 	struct iovec from = { guest_ptr(address), sizeof(*value) }, to = { value, sizeof(*value) };
@@ -149,9 +149,9 @@ static bool write_word(uint32_t address, uint32_t value)
 }
 
 /*
- * Whether an atomic access to a futex word works: the kernel tries one, and adds 0.
- * It wakes nobody, because nobody waits for the first futex, and it would take a
- * word of -1 to wake somebody who waits for the second.
+ * Returns whether an atomic access to a futex word works: the kernel adds 0. Nobody
+ * waits for the first futex, and the kernel wakes a waiter for the second only if
+ * the word is -1, so this wakes nobody.
  */
 static bool can_change(uint32_t address)
 {
@@ -163,11 +163,11 @@ static bool can_change(uint32_t address)
 
 static void wake_one(uint32_t address)
 {
-	/* Without FUTEX_PRIVATE_FLAG, as the kernel does it. */
+	/* Without FUTEX_PRIVATE_FLAG, like the kernel. */
 	syscall(SYS_futex, guest_ptr(address), FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-/* What handle_futex_death() in kernel/futex/core.c does for one futex. */
+/* Like handle_futex_death() in kernel/futex/core.c. */
 static enum holder owner_died(uint32_t address, uint32_t tid, bool pi, bool pending)
 {
 	atomic_uint *word = guest_ptr(address);
@@ -179,13 +179,13 @@ static enum holder owner_died(uint32_t address, uint32_t tid, bool pi, bool pend
 		return FAULT;
 	do {
 		if ((value & FUTEX_TID_MASK) != tid) {
-			/* Unlocked, but the thread did not get as far as to wake somebody. */
+			/* The thread may have unlocked the futex and not woken anybody. */
 			if (pending && !pi &&
 			    (!(value & FUTEX_TID_MASK) || !(value & FUTEX_WAITERS)))
 				wake_one(address);
 			return OTHER;
 		}
-		/* Nobody has unmapped the word since: the caller keeps them from it. */
+		/* The word is still mapped: the caller excludes unmapping. */
 	} while (!atomic_compare_exchange_weak(word, &value,
 					       (value & FUTEX_WAITERS) | FUTEX_OWNER_DIED));
 
@@ -208,13 +208,12 @@ static bool in_list(uint32_t head, uint32_t entry)
 }
 
 /*
- * What compat_exit_robust_list() in kernel/futex/core.c does for a list, in an order
- * that lets the kernel go on where the emulator is killed.
+ * Like compat_exit_robust_list() in kernel/futex/core.c, but in an order that lets
+ * the kernel continue if the emulator is killed.
  *
- * A lock that is marked has a new owner at once, who puts the entry into his own
- * list: its pointer leads there from then on. So an entry leaves this list before
- * its lock is marked. list_op_pending has it before that, for the time when it is
- * in no list and the time when its lock is marked and nobody is woken.
+ * A marked lock has a new owner at once, who puts the entry on another list. So the
+ * entry leaves this list before its lock is marked. list_op_pending points to the
+ * entry while it is on no list, and while its lock is marked and no waiter is woken.
  */
 static void walk(uint32_t head, uint32_t tid)
 {
@@ -228,7 +227,7 @@ static void walk(uint32_t head, uint32_t tid)
 	    !read_word(pending_at, &pending))
 		return;
 
-	/* What the guest was locking or unlocking: if it is in the list, it gets its turn. */
+	/* The lock that the guest was locking or unlocking gets its turn if it is on the list. */
 	if ((pending & ~PI_BIT) && !in_list(head, pending & ~PI_BIT))
 		owner_died((pending & ~PI_BIT) + offset, tid, pending & PI_BIT, true);
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Plays an emulator of 32-bit programs, and a guest whose threads die with a lock
- * held while another one waits for it.
+ * held while another thread waits for the lock.
  *
  * The guest has the memory layout, the system call numbers and the robust list of
- * an i386 program. It is written in C: what an emulator translates makes no
- * difference to robust lists. How the emulator handles them is in
- * guest-robust-list.c.
+ * an i386 program. It is written in C, because translated code makes no difference
+ * to robust lists. guest-robust-list.c has the emulator's side of them.
  *
- * Exits with 0 if all locks were recovered, with 2 if those were that can be on a
- * kernel that has no set_robust_list2(), and otherwise with 1.
+ * Exits with 0 if all locks were recovered, with 2 if the kernel has no
+ * set_robust_list2() and all locks were recovered that can be, and otherwise with 1.
  */
 
 #define _GNU_SOURCE
@@ -46,8 +45,8 @@ static void fail(const char *what)
 /* ---- The emulator ---- */
 
 /*
- * Where the guest's memory is: below 4 GiB, at the same address for the guest, and
- * behind the first one, in which a static program may have its heap.
+ * The guest's memory is below 4 GiB, at the same address for the guest, and above
+ * the first GiB, where a static program may have its heap.
  */
 #define GUEST_MEMORY	0x60000000UL
 
@@ -68,14 +67,14 @@ struct guest_timespec {
 	int32_t tv_sec, tv_nsec;
 };
 
-/* For the system calls with 64-bit times */
+/* The timespec of system calls with 64-bit times */
 struct guest_timespec64 {
 	int64_t tv_sec;
-	/* The C library need not write the upper half of what the kernel reads. */
+	/* The kernel reads 64 bits, but the C library may write only the lower half. */
 	int32_t tv_nsec, unused;
 };
 
-/* A lock of the emulator's own, in a list of its own beside the guest's. */
+/* A lock of the emulator's own, on a list beside the guest's. */
 struct emulator_lock {
 	struct robust_list	entry;
 	atomic_uint	word;
@@ -92,7 +91,7 @@ struct guest_thread {
 
 static __thread struct guest_thread *current;
 
-/* Of the other operations the fourth argument is a number, val2. */
+/* The fourth argument is a timeout for these operations, and val2 for the others. */
 static bool futex_has_timeout(uint32_t op)
 {
 	switch (op & FUTEX_CMD_MASK) {
@@ -125,8 +124,8 @@ static long guest_futex(bool time64, uint32_t uaddr, uint32_t op, uint32_t val,
 	long ret;
 
 	/*
-	 * uaddr2 is the guest's list_op_pending then. A kernel that knows no 32-bit
-	 * lists would unlock, fail to clear it, and wake nobody.
+	 * uaddr2 is the guest's list_op_pending. A kernel without 32-bit lists would
+	 * unlock, fail to clear list_op_pending, and wake nobody.
 	 */
 	if ((op & FUTEX_ROBUST_LIST32) && !guest_robust_list_in_kernel())
 		return -ENOSYS;
@@ -139,8 +138,8 @@ static long guest_futex(bool time64, uint32_t uaddr, uint32_t op, uint32_t val,
 }
 
 /*
- * The order is that of the kernel: the list comes first, because the guest takes
- * the thread's memory away as soon as the word is 0.
+ * The guest reuses the thread's memory as soon as the word is 0, so the list comes
+ * first, as in the kernel.
  */
 static void guest_exit(void)
 {
@@ -154,7 +153,7 @@ static void guest_exit(void)
 	pthread_exit(NULL);
 }
 
-/* The kernel walks the lists of all threads. Where it cannot, this one's is walked here. */
+/* The kernel walks the lists of all threads. If it cannot, walk that of this thread. */
 static void guest_exit_group(int status)
 {
 	if (!guest_robust_list_in_kernel())
@@ -162,7 +161,7 @@ static void guest_exit_group(int status)
 	_exit(status);
 }
 
-/* The same, but an exec that fails must leave the list alone: find that out before. */
+/* The same, but an exec that fails must not touch the list, so check the file first. */
 static long guest_execve(const char *path)
 {
 	if (!guest_robust_list_in_kernel()) {
@@ -170,7 +169,7 @@ static long guest_execve(const char *path)
 			return -errno;
 		guest_robust_list_walk(&current->robust_list);
 	}
-	/* What is executed is this program, which ends at once then. */
+	/* This program executes itself, and then ends at once. */
 	execl(path, "robust-guest", "executed", NULL);
 	return -errno;
 }
@@ -204,7 +203,7 @@ static long guest_syscall(int nr, uint32_t a, uint32_t b, uint32_t c, uint32_t d
 	}
 }
 
-/* The host thread of a guest thread begins, or the child of a fork() does. */
+/* Starts the host thread of a guest thread, or the child of a fork(). */
 static void start_guest_thread(struct guest_thread *thread)
 {
 	struct robust_list_head *own = &thread->emulator_list;
@@ -221,7 +220,7 @@ static void start_guest_thread(struct guest_thread *thread)
 		fail("set_robust_list2");
 }
 
-/* Not a real lock: nobody else wants it, and nothing kills the thread in here. */
+/* Not a real lock: nobody else takes it, and nothing kills the thread in here. */
 static void emulator_take(struct emulator_lock *lock)
 {
 	atomic_store(&lock->word, syscall(SYS_gettid));
@@ -255,7 +254,7 @@ static pid_t create_guest_process(void (*entry)(uint32_t), uint32_t arg)
 	if (child == -1)
 		fail("fork");
 	if (!child) {
-		/* The TID is another one, and no list is registered. */
+		/* The child has another TID, and no list is registered. */
 		start_guest_thread(current);
 		entry(arg);
 		exit(EXIT_FAILURE);
@@ -265,25 +264,25 @@ static pid_t create_guest_process(void (*entry)(uint32_t), uint32_t arg)
 
 /* ---- The guest ---- */
 
-/* A pointer of the guest's is a uint32_t. */
+/* A guest pointer is a uint32_t. */
 struct guest_lock {
 	uint32_t		next;
 	atomic_uint	word;
-	/* What the lock protects: done is what has been begun. */
+	/* The data under the lock. Unless somebody holds it, done equals begun. */
 	uint32_t		begun, done;
 };
 
-/* What a C library has per thread. */
+/* A C library's data of a thread */
 struct guest_tcb {
 	struct robust_list_head32	robust;
 	atomic_uint		tid;
-	/* What the thread found when it had the lock: 0 or an errno */
+	/* The result of taking the lock: 0 or an errno */
 	uint32_t			result;
 };
 
 /*
- * So many locks that somebody can get one and do something before the walk ends: that
- * of the kernel, and the emulator's, which takes longer for each of them.
+ * The walk must take long enough for another thread to get a lock and act before its
+ * end: MANY for the kernel's walk, FEW for the emulator's, which is slower.
  */
 #define MANY	20000
 #define FEW	2000
@@ -292,20 +291,20 @@ struct guest_memory {
 	struct guest_lock	lock;
 	struct guest_tcb	main, victim, waiter;
 	atomic_uint	die;
-	/* How long the guest waits for a lock */
+	/* The guest's timeout for a lock */
 	struct guest_timespec	patience;
 	struct guest_timespec64	patience64;
-	/* Two futexes that are no locks, and what became of who waits for the first */
+	/* Two futexes that are no locks, and the result of waiting for the first */
 	atomic_uint	first, second;
 	atomic_int	waited;
-	/* What a walk goes through, and how far the thread has come that does it */
+	/* The locks of a walk, and the progress of the thread that walks */
 	struct guest_lock	many[MANY];
 	atomic_bool	ready, walked;
 	/* The argument of the guest's execve() */
 	char		program[16];
 	/* Results of the guest's get_robust_list() */
 	uint32_t		list_head, list_len;
-	/* Not the guest's, but in memory that processes of the emulator share. */
+	/* The emulator's, in memory that its processes share */
 	struct emulator_lock	emulator_lock;
 };
 
@@ -365,7 +364,7 @@ static int guest_lock(struct guest_tcb *tcb, struct guest_lock *lock)
 	return word & FUTEX_OWNER_DIED ? EOWNERDEAD : 0;
 }
 
-/* Nobody holds more than one lock here: it is the first of its list. */
+/* No guest holds more than one lock here, so the lock is the first of its list. */
 static void guest_unlock(struct guest_tcb *tcb, struct guest_lock *lock)
 {
 	tcb->robust.list_op_pending = address(lock);
@@ -413,7 +412,7 @@ static void die_by_exit(uint32_t arg)
 	guest_syscall(GUEST_NR_EXIT, 0, 0, 0, 0, 0, 0);
 }
 
-/* As after SECCOMP_RET_KILL_THREAD: the emulator does not get to know it. */
+/* As after SECCOMP_RET_KILL_THREAD: the emulator does not notice. */
 static void die_alone(uint32_t arg)
 {
 	(void)arg;
@@ -450,7 +449,7 @@ static const struct death {
 	const char	*name;
 	void		(*victim)(uint32_t arg);
 	bool		process;
-	/* Whether the emulator can do without the kernel */
+	/* Whether the emulator can recover the lock without the kernel */
 	bool		emulated;
 } deaths[] = {
 	{ "thread, exit()", die_by_exit, .process = false, .emulated = true },
@@ -461,7 +460,7 @@ static const struct death {
 	{ }
 };
 
-/* The guest reads back what a thread of its own or of another process has set. */
+/* The guest reads back the list of a thread of its own or of another process. */
 static bool list_reads_back(uint32_t pid, const struct guest_tcb *tcb)
 {
 	long ret = guest_syscall(GUEST_NR_GET_ROBUST_LIST, pid, address(&memory->list_head),
@@ -490,14 +489,14 @@ static bool futex_works(int nr)
 	bool good = true;
 	long moved, ret;
 
-	/* As long as nobody waits: val2 is not read, and val3 is compared. */
+	/* Without waiters the kernel ignores val2, but compares val3. */
 	good &= guest_syscall(nr, first, FUTEX_REQUEUE, 0, 1, second, 0) == 0;
 	good &= guest_syscall(nr, first, FUTEX_CMP_REQUEUE, 0, 1, second, 1) == -EAGAIN;
 	good &= guest_syscall(nr, first, FUTEX_CMP_REQUEUE_PI, 1, 1, second, 1) == -EAGAIN;
 	good &= guest_syscall(nr, first, FUTEX_CMP_REQUEUE_PI, 1, 1, second, 0) == 0;
 	good &= guest_syscall(nr, first, FUTEX_WAKE, 1, 0, 0, 0) == 0;
 
-	/* The thread that waits for the first one is moved to the second, and woken there. */
+	/* Move the waiter from the first futex to the second, and wake it there. */
 	atomic_store(&memory->waited, still_waiting);
 	create_guest_thread(&sleeper, wait_for_first, nr);
 	do {
@@ -511,7 +510,7 @@ static bool futex_works(int nr)
 	pthread_join(sleeper.host, NULL);
 	good &= atomic_load(&memory->waited) == 0;
 
-	/* The timeout is one: it ends what nobody else does. */
+	/* The fourth argument is a timeout: nothing else ends this wait. */
 	memory->patience.tv_sec = 0;
 	memory->patience64.tv_sec = 0;
 	wait_for_first(nr);
@@ -521,7 +520,7 @@ static bool futex_works(int nr)
 	return good;
 }
 
-/* Returns whether all went as it can on this kernel. */
+/* Returns whether this kernel's locks were recovered as far as it can. */
 static bool show(const struct death *death)
 {
 	static struct guest_thread victim, survivor;
@@ -549,7 +548,7 @@ static bool show(const struct death *death)
 	atomic_store(&memory->die, 1);
 
 	if (death->victim == die_by_exit) {
-		/* Like pthread_join() of a guest: the memory belongs to somebody else now. */
+		/* As after pthread_join() in a guest: reuse the thread's memory. */
 		while (atomic_load(&memory->victim.tid))
 			usleep(1000);
 		memset(&memory->victim, 0xff, sizeof(memory->victim));
@@ -573,23 +572,23 @@ static bool show(const struct death *death)
 	return good;
 }
 
-/* ---- Walks in which something happens ---- */
+/* ---- Disturbed walks ---- */
 
-/* An address where nothing is */
+/* An unmapped address */
 #define NOWHERE		0x1000u
 
-/* A page after the guest's memory that cannot be written to */
+/* A read-only page after the guest's memory */
 #define READ_ONLY	(GUEST_MEMORY + 0x1000000)
 
 static const struct trouble {
 	const char	*name;
-	/* The lock that another process waits for, and links into its list */
+	/* The lock that another process waits for, and puts on its own list */
 	uint32_t	wanted;
-	/* It kills the thread that walks then. */
+	/* The other process then kills the thread that walks. */
 	bool		kill;
-	/* The lock is in list_op_pending, and in the list, too. */
+	/* The lock is in list_op_pending and also on the list. */
 	bool		pending;
-	/* Where the last entry points, if not to the head */
+	/* The pointer of the last entry, if not to the head */
 	uint32_t	last;
 } troubles[] = {
 	{ "killed meanwhile", .kill = true },
@@ -600,7 +599,7 @@ static const struct trouble {
 	{ }
 };
 
-/* In whose walk something happens: that of guest_robust_list_exit(), or the one without help */
+/* The disturbed walk is guest_robust_list_walk() instead of guest_robust_list_exit(). */
 static bool walk_is_own;
 
 static int nr_locks(void)
@@ -608,7 +607,7 @@ static int nr_locks(void)
 	return walk_is_own ? FEW : MANY;
 }
 
-/* The thread holds this many locks, in its list. */
+/* The thread takes this many locks, and puts them on its list. */
 static void hold(struct guest_tcb *tcb, int count, uint32_t last)
 {
 	struct guest_lock *many = memory->many;
@@ -634,7 +633,7 @@ static void make_read_only_lock(uint32_t tid)
 		fail("mprotect");
 }
 
-/* Holds many locks, and its thread is over for the guest. */
+/* Holds many locks when its thread ends for the guest. */
 static void walk_in_trouble(uint32_t number)
 {
 	const struct trouble *trouble = &troubles[number];
@@ -649,7 +648,7 @@ static void walk_in_trouble(uint32_t number)
 	if (trouble->pending)
 		tcb->robust.list_op_pending = address(&many[trouble->wanted]);
 
-	/* A walk that does not end */
+	/* Ends a walk in an endless loop. */
 	alarm(120);
 	atomic_store(&memory->ready, true);
 	while (!(atomic_load(&many[trouble->wanted].word) & FUTEX_WAITERS))
@@ -663,7 +662,7 @@ static void walk_in_trouble(uint32_t number)
 	if (!walk_is_own && syscall(__NR_get_robust_list2, 0, &head, index, 0) != -1)
 		_exit(EXIT_FAILURE);
 
-	/* What a walk has left is not the kernel's now, unless the thread is killed. */
+	/* Hide the rest of the list from the kernel, unless the thread is killed. */
 	if (trouble->kill)
 		pause();
 	if (guest_syscall(GUEST_NR_SET_ROBUST_LIST, 0, sizeof(tcb->robust), 0, 0, 0, 0))
@@ -671,7 +670,7 @@ static void walk_in_trouble(uint32_t number)
 	_exit(EXIT_SUCCESS);
 }
 
-/* Returns how many locks are lost, or -1 if it did not get as far. */
+/* Returns how many locks are lost, or -1 if the test did not get that far. */
 static int survive(const struct trouble *trouble)
 {
 	struct guest_lock *many = memory->many, *wanted = &many[trouble->wanted];
@@ -701,7 +700,7 @@ static int survive(const struct trouble *trouble)
 
 static bool show_trouble(const struct trouble *trouble)
 {
-	/* The kill has to come before the end of the walk. */
+	/* The kill must come before the end of the walk. */
 	int rounds = trouble->kill ? 50 : 1, lost;
 
 	do {
@@ -726,7 +725,7 @@ static bool survive_troubles(void)
 	for (int own = !in_kernel; own <= 1; own++) {
 		walk_is_own = own;
 		for (const struct trouble *trouble = troubles; trouble->name; trouble++) {
-			/* Without the kernel, nobody goes on with the walk of a dead thread. */
+			/* Only the kernel can continue the walk of a dead thread. */
 			if (trouble->kill && !in_kernel)
 				printf("own walk, %-20s needs set_robust_list2()\n", trouble->name);
 			else
@@ -738,10 +737,10 @@ static bool survive_troubles(void)
 
 /* ---- The emulator's own walk, killed at each of its steps ---- */
 
-/* Where list_op_pending points when the walk begins */
+/* The target of list_op_pending when the walk begins */
 enum pending { NOTHING, LINKED, UNLINKED, NR_PENDING };
 
-/* As many locks are in the list. The one behind them is not. */
+/* This many locks are on the list. The next one is not. */
 #define IN_LIST	3
 
 static void walk_in_steps(uint32_t pending)
@@ -764,7 +763,7 @@ static void walk_in_steps(uint32_t pending)
 	_exit(EXIT_SUCCESS);
 }
 
-/* A step is to or from a system call. Returns whether there was one with this number. */
+/* A step ends at the entry or exit of a system call. Returns whether step n exists. */
 static bool kill_at_step(enum pending pending, int step, int *lost)
 {
 	struct guest_lock *taken[IN_LIST + 1];
@@ -781,7 +780,7 @@ static bool kill_at_step(enum pending pending, int step, int *lost)
 	}
 	stopped = WIFSTOPPED(status);
 
-	/* Each lock that is marked has a new owner, who puts it into his list. */
+	/* Each marked lock has a new owner, who puts it on another list. */
 	for (struct guest_lock *lock = memory->many; lock <= memory->many + IN_LIST; lock++) {
 		if (!(atomic_load(&lock->word) & FUTEX_TID_MASK)) {
 			guest_lock(&memory->main, lock);
@@ -825,7 +824,7 @@ int main(int argc, char *argv[])
 	if (argc == 2 && !strcmp(argv[1], "executed"))
 		return EXIT_SUCCESS;
 
-	/* No child has anything to print again. */
+	/* A child must not print the buffered output again. */
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (mmap((void *)GUEST_MEMORY, sizeof(*memory), PROT_READ | PROT_WRITE,
 		 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != (void *)memory)
@@ -845,7 +844,7 @@ int main(int argc, char *argv[])
 	good &= list_reads_back(0, &memory->main);
 	printf("%-22s %s\n", "get_robust_list()", good ? "what the guest has set" : "WRONG");
 
-	/* Where the emulator's index is stale, it registers anew. */
+	/* An emulator with a stale index registers anew. */
 	if (guest_robust_list_in_kernel()) {
 		syscall(__NR_set_robust_list2, NULL, main_thread.robust_list.index,
 			ROBUST_LIST_UNREGISTER);
@@ -865,7 +864,7 @@ int main(int argc, char *argv[])
 	if (guest_robust_list_in_kernel())
 		good &= survive_steps();
 
-	/* The list of the emulator's own C library is where it was. */
+	/* The list of the emulator's own C library is untouched. */
 	if (syscall(SYS_get_robust_list, 0, &after, &len))
 		fail("get_robust_list");
 	good &= before && before == after;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Robust locks of a library's own, beside those of the C library, with
+ * A library with robust locks of its own, beside those of the C library, by
  * set_robust_list2().
  *
- * A process takes such a lock and a robust mutex of the C library, is killed
- * while it changes what they protect, and another process, which waits for both
- * locks, gets them and repairs the damage.
+ * A process takes such a lock and a robust mutex of the C library, and is killed
+ * while it changes the data under them. Another process waits for both locks, gets
+ * them and repairs the data.
  *
  * Documentation/userspace-api/set_robust_list2.rst explains this program. Exits
- * with 0 if everything happened as it should.
+ * with 0 on success.
  */
 
 #define _GNU_SOURCE
@@ -39,26 +39,26 @@
 
 /* ---- The library ---- */
 
-/* What the kernel knows of a lock: where it is in a list, and the futex word. */
+/* The two parts of a lock that the kernel knows: its entry on a list, and its futex word. */
 struct lock {
 	struct robust_list	entry;
 	atomic_uint	word;
 };
 
-/* One list per thread. It has to exist for as long as the thread does. */
+/* One list per thread. It must exist for as long as the thread does. */
 static __thread struct {
 	struct robust_list_head	head;
 	uint32_t		tid;
 } self;
 
 /*
- * The kernel looks at the list when the thread dies, which may be between any two
- * instructions: the compiler has to keep the order of the stores. The CPU does,
- * for the thread's own view of its memory.
+ * The thread may die between any two instructions, and the kernel then reads the
+ * list. So the compiler must keep the order of the stores. The CPU keeps it for the
+ * thread's own view of its memory.
  */
 #define barrier() atomic_signal_fence(memory_order_seq_cst)
 
-/* Once in every thread, and once in the child after a fork(). */
+/* Call this once in every thread, and once in the child of a fork(). */
 static int register_thread(void)
 {
 	self.tid = syscall(SYS_gettid);
@@ -69,10 +69,10 @@ static int register_thread(void)
 }
 
 /*
- * Returns 0, or EOWNERDEAD if the lock's last owner died with it. The caller has
+ * Returns 0, or EOWNERDEAD if the last owner died with the lock. The caller holds
  * the lock in both cases.
  *
- * There is no FUTEX_PRIVATE_FLAG: the kernel wakes without it.
+ * The kernel wakes without FUTEX_PRIVATE_FLAG, so the lock waits without it.
  */
 static int robust_lock(struct lock *lock)
 {
@@ -83,7 +83,7 @@ static int robust_lock(struct lock *lock)
 	for (;;) {
 		word = atomic_load(&lock->word);
 		if (!(word & FUTEX_TID_MASK)) {
-			/* Free, or the owner died. Others may wait: keep FUTEX_WAITERS. */
+			/* Free, or the owner died. Others may wait, so keep FUTEX_WAITERS. */
 			uint32_t mine = self.tid | waiters | (word & FUTEX_WAITERS);
 
 			if (atomic_compare_exchange_strong(&lock->word, &word, mine))
@@ -94,7 +94,7 @@ static int robust_lock(struct lock *lock)
 		    !atomic_compare_exchange_strong(&lock->word, &word, word | FUTEX_WAITERS))
 			continue;
 		syscall(SYS_futex, &lock->word, FUTEX_WAIT, word | FUTEX_WAITERS, NULL, NULL, 0);
-		/* Whoever unlocks clears FUTEX_WAITERS, but wakes only one of us. */
+		/* An unlock clears FUTEX_WAITERS, but wakes only one waiter. */
 		waiters = FUTEX_WAITERS;
 	}
 	lock->entry.next = self.head.list.next;
@@ -133,12 +133,12 @@ static void robust_unlock(struct lock *lock)
 /* A waiter that nobody wakes ends the program after this many seconds. */
 #define PATIENCE	20
 
-/* While nobody has the lock of an account, the sum is TOTAL. */
+/* The sum is TOTAL unless somebody holds the lock of the account. */
 struct account {
 	int left, right;
 };
 
-/* What two processes share. */
+/* The memory that both processes share */
 struct shared {
 	struct lock	lock;
 	struct account	ours;
@@ -173,7 +173,7 @@ static struct shared *create_shared(void)
 	return shared;
 }
 
-/* Dies with both locks and half of the work done, once somebody waits for ours. */
+/* Dies with both locks and half of the work done, once the other process waits. */
 static void victim(struct shared *shared)
 {
 	if (register_thread() == -1)
@@ -188,7 +188,7 @@ static void victim(struct shared *shared)
 	kill(getpid(), SIGKILL);
 }
 
-/* Returns whether the account was as the victim has left it. */
+/* Returns whether the account was as the victim left it. */
 static bool repair(const char *name, int status, struct account *account)
 {
 	bool expected = status == EOWNERDEAD && account->left == TOTAL - PART && !account->right;
@@ -207,7 +207,7 @@ int main(void)
 	int max, status;
 	pid_t child;
 
-	/* Is there a set_robust_list2(), and for how many lists? */
+	/* Probe for set_robust_list2(), and ask how many lists a thread can have. */
 	max = syscall(__NR_set_robust_list2, NULL, ROBUST_LIST_NEW, ROBUST_LIST_QUERY_MAX);
 	if (max == -1)
 		fail("set_robust_list2");
@@ -236,7 +236,7 @@ int main(void)
 		pthread_mutex_consistent(&shared->mutex);
 	pthread_mutex_unlock(&shared->mutex);
 
-	/* Nobody has died since. */
+	/* Nobody has died since, so the lock is as usual. */
 	good &= robust_lock(&shared->lock) == 0 && shared->ours.right == PART;
 	robust_unlock(&shared->lock);
 

@@ -2,14 +2,13 @@
 /*
  * Tests of the arguments and results of set_robust_list2() and get_robust_list2().
  *
- * Most of them run with 32-bit lists, and in 64-bit programs with 64-bit lists too;
- * built for a 32-bit architecture, the same file tests what such a program gets from
- * a 64-bit kernel. What becomes of the lists of a thread that dies or execs is in
- * the other robust_list2_*.c.
+ * Most of them run with 32-bit lists, and in 64-bit programs also with 64-bit lists.
+ * Built for a 32-bit architecture, they test a 32-bit program on a 64-bit kernel. The
+ * other robust_list2_*.c test threads that die or exec.
  *
- * What these tests cannot see: that nothing leaks (kmemleak does), and that
- * readers of another task's lists are safe from its exit (KASAN does, given the
- * traffic of get_dying_thread).
+ * These tests cannot see leaks (kmemleak does), or a reader that uses the lists of an
+ * exiting task after they are freed (KASAN does, with the traffic of
+ * get_dying_thread).
  */
 
 #define _GNU_SOURCE
@@ -63,10 +62,10 @@ TEST_F(robust_list2, unknown_flags)
 	EXPECT_NO_LIST(1);
 }
 
-/* A 32-bit list has its 12 bytes below 4 GiB. */
+/* All 12 bytes of a 32-bit head are below 4 GiB. */
 TEST_F(robust_list2, head_below_4gib)
 {
-	/* Nobody reads the head before the end. */
+	/* The kernel does not read the head before exit. */
 	ASSERT_EQ(0, set_robust_list2((void *)0xfffffff4UL, ROBUST_LIST_NEW, ROBUST_LIST_32BIT));
 	EXPECT_LIST(0, 0xfffffff4UL, ROBUST_LIST_32BIT);
 	EXPECT_SET_ERROR(EINVAL, 0xfffffff8UL, 0, ROBUST_LIST_32BIT);
@@ -89,7 +88,7 @@ TEST_F(robust_list2, no_64bit_list_in_32bit_program)
 	EXPECT_SET_ERROR(EINVAL, NULL, 0, ROBUST_LIST_64BIT);
 	EXPECT_LIST(0, self->area, ROBUST_LIST_32BIT);
 
-	/* The type bit does not matter here. */
+	/* UNREGISTER ignores the type bit. */
 	EXPECT_EQ(0, set_robust_list2(NULL, 0, ROBUST_LIST_UNREGISTER | ROBUST_LIST_64BIT));
 }
 #else
@@ -105,7 +104,7 @@ TEST_F(robust_list2, garbage_in_upper_halves)
 	EXPECT_EQ((uintptr_t)self->area, head);
 }
 
-/* A 64-bit head may be anywhere; nobody reads it before the end. */
+/* A 64-bit head may have any address: the kernel does not read it before exit. */
 TEST_F(robust_list2, any_64bit_head)
 {
 	EXPECT_EQ(0, set_robust_list2((void *)-8UL, ROBUST_LIST_NEW, ROBUST_LIST_64BIT));
@@ -150,7 +149,7 @@ TEST_F(robust_list2, get_errors)
 	EXPECT_EQ(ENOENT, errno);
 }
 
-/* The head is always stored as 64 bits, and as no more than that. */
+/* The kernel stores the head as exactly 64 bits. */
 TEST_F(robust_list2, get_stores_64_bits)
 {
 	uint64_t head[3] = { ~0ULL, ~0ULL, ~0ULL };
@@ -192,7 +191,7 @@ TEST_F(robust_list2, get_of_other_process)
 	EXPECT_EQ(ESRCH, errno);
 }
 
-/* A zombie has a TID and no lists any more. */
+/* A zombie still has a TID, but no lists. */
 TEST_F(robust_list2, get_of_zombie)
 {
 	struct victim victim = { .area = self->area };
@@ -217,11 +216,11 @@ static int read_as_nobody(struct victim *victim)
 	CHECK(!setresuid(65534, 65534, 65534));
 	die_with(parent);
 	CHECK(get_robust_list2(victim->arg, &head, 0, 0) == -1 && errno == EPERM);
-	/* Not even whether there is a list */
+	/* The error does not tell whether there is a list. */
 	CHECK(get_robust_list2(victim->arg, &head, lists - 1, 0) == -1 && errno == EPERM);
 	CHECK(get_robust_list2(victim->arg, &head, lists, 0) == -1 && errno == EINVAL);
 	CHECK(head == ~0ULL);
-	/* One's own lists are one's own. */
+	/* The caller reads its own lists. */
 	CHECK(get_robust_list2(0, &head, 0, 0) == -1 && errno == ENOENT);
 	return 0;
 }
@@ -254,7 +253,7 @@ static int register_in_namespace(struct victim *victim)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getpid() != 1 || register_one(victim))
 			_exit(5);
-		/* 1 is this process, and nobody outside has a TID. */
+		/* TID 1 is this process, and processes outside have no TID here. */
 		if (get_robust_list2(1, &head, 1, 0) != ROBUST_LIST_32BIT ||
 		    head != (uintptr_t)&victim->area->list[4].head)
 			_exit(2);
@@ -287,7 +286,7 @@ TEST_F(robust_list2, get_in_pid_namespace)
 	run_victim(_metadata, &victim, register_in_namespace);
 }
 
-/* A filter can keep a program from both calls. */
+/* A seccomp filter can deny both calls. */
 static int forbid_syscalls(struct victim *victim)
 {
 	struct sock_filter filter[] = {
@@ -319,7 +318,7 @@ TEST_F(robust_list2, seccomp_filter)
 }
 
 #ifdef __x86_64__
-/* The calling convention of i386 programs, with registers that such a program does not have */
+/* The calling convention of i386 programs, with all 64 bits of the registers */
 static long int80(long nr, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
 {
 	long ret = nr;
@@ -337,14 +336,14 @@ TEST_F(robust_list2, i386_entry)
 	pid_t probe = fork_child();
 	int status;
 
-	/* Where there is no entry for i386 programs, the attempt is a fault. */
+	/* On a kernel without an entry for i386 programs this faults. */
 	if (!probe)
 		_exit(int80(473, 0, -1, ROBUST_LIST_QUERY_MAX, 0) == -ENOSYS);
 	ASSERT_EQ(probe, waitpid(probe, &status, 0));
 	if (status)
 		SKIP(return, "no CONFIG_IA32_EMULATION");
 
-	/* A 32-bit task, as far as this call is concerned */
+	/* To this call the caller is a 32-bit task. */
 	EXPECT_EQ(-EINVAL, int80(473, area, -1, ROBUST_LIST_64BIT, 0));
 	EXPECT_EQ(0, int80(473, garbage | area, garbage | 0xffffffffUL, garbage, 0));
 	EXPECT_LIST(0, area, ROBUST_LIST_32BIT);
@@ -354,7 +353,7 @@ TEST_F(robust_list2, i386_entry)
 	EXPECT_EQ(0, int80(473, garbage, garbage, garbage | ROBUST_LIST_UNREGISTER, 0));
 	EXPECT_NO_LIST(0);
 
-	/* A list of 64-bit pointers is changed by a 32-bit task to one that it can have. */
+	/* A 32-bit task can change a 64-bit list to a 32-bit one. */
 	ASSERT_EQ(0, set_robust_list2(self->area, ROBUST_LIST_NEW, ROBUST_LIST_64BIT));
 	EXPECT_EQ(1, int80(474, 0, (uintptr_t)head, 0, 0));
 	EXPECT_EQ(-EINVAL, int80(473, area, 0, ROBUST_LIST_64BIT, 0));
@@ -385,9 +384,9 @@ TEST_F(robust_list2, x32_entry)
 }
 
 /*
- * A list of set_robust_list() by the x32 entry is one of 32-bit pointers: a head above
- * 4 GiB is refused, and neither it nor what is at the lower half of its address is
- * walked.
+ * The x32 entry of set_robust_list() registers a list of 32-bit pointers, and refuses a
+ * head above 4 GiB. The kernel walks neither that head nor the lower half of its
+ * address.
  */
 #define HIGH_HEAD	0x7050000000UL
 
@@ -424,7 +423,7 @@ static int set_by_x32(struct victim *victim)
 	if (!victim->arg)
 		return 0;
 
-	/* A head that is refused leaves the one before it alone. */
+	/* A refused head does not replace the head before it. */
 	CHECK(!syscall(set, low, sizeof(*low)));
 	CHECK(syscall(set, high, sizeof(*high)) == -1 && errno == EINVAL);
 	CHECK(!syscall(get, 0, &got, &size) && got == (uintptr_t)low && size == sizeof(*low));
@@ -447,7 +446,7 @@ TEST_F(robust_list2, x32_set_robust_list)
 }
 #endif
 
-/* Threads have lists of their own, which are read by TID. */
+/* Each thread has lists of its own, and a reader finds them by TID. */
 struct thread_lists {
 	struct area		*area;
 	uint64_t		head;
@@ -498,8 +497,8 @@ TEST_F(robust_list2, threads)
 }
 
 /*
- * Threads come and go, with lists, under a reader of their lists, who sees one of
- * their heads or none.
+ * Threads with lists start and exit while another thread reads their lists. The reader
+ * gets one of their heads or none.
  */
 #define DYING_THREADS	4
 #define ENOUGH_SEEN	500
@@ -533,7 +532,7 @@ static int watch_threads(struct victim *victim)
 		uint64_t head = ~0ULL;
 		long ret;
 
-		/* 0 would be this process. */
+		/* TID 0 would read the caller's own lists. */
 		if (!tid)
 			continue;
 		ret = get_robust_list2(tid, &head, n & 1, 0);
@@ -616,7 +615,7 @@ TEST_F(list, set_errors)
 	struct list *list = self->area->list;
 	const int lists = lists_per_thread();
 
-	/* Before the first registration there is no table, after it there is. */
+	/* Before the first registration there is no table, afterwards there is one. */
 	for (int i = 0; i < 2; i++) {
 		for (int index = i; index < lists; index++) {
 			EXPECT_SET_ERROR(ENOENT, list, index, variant->type);
@@ -658,7 +657,7 @@ TEST_F(list, set_changes_head_and_type)
 	EXPECT_LIST(0, &list[1], variant->type);
 	EXPECT_EQ(0, set_robust_list2(NULL, 0, variant->type));
 	EXPECT_LIST(0, NULL, variant->type);
-	/* An empty list still has its slot. */
+	/* An empty list keeps its slot. */
 	EXPECT_EQ(1, set_robust_list2(&list[2], ROBUST_LIST_NEW, variant->type));
 	EXPECT_EQ(0, set_robust_list2(&list[3], 0, ROBUST_LIST_32BIT));
 	EXPECT_LIST(0, &list[3], ROBUST_LIST_32BIT);

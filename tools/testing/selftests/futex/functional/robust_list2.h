@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the tests of set_robust_list2() share: the calls, lists of both widths in
- * memory that processes share, processes that die, and threads that wait.
+ * Shared by the tests of set_robust_list2(): the calls, lists of both widths in shared
+ * memory, processes that die, and threads that wait.
  */
 
 #ifndef _ROBUST_LIST2_H
@@ -35,19 +35,19 @@
 # define BUILD_64
 #endif
 
-/* A waiter that nobody wakes makes its test fail after this long. */
+/* A waiter that nobody wakes fails its test after this many seconds. */
 #define WAIT_SECONDS	20
 
 #define LOCKS_PER_LIST	16
 /* More than ROBUST_LIST_LIMIT, which is 2048 */
 #define MANY_LOCKS	5000
 
-/* Room for lists in a test. The kernel says how many a thread can register. */
+/* Room for the lists of a test. The kernel says how many a thread can register. */
 #define MAX_LISTS	32
 
 /*
- * Where the memory of a test is: 32-bit lists have to be below 4 GiB. A static
- * program has its heap anywhere in the first one.
+ * The memory of a test is below 4 GiB for 32-bit lists, and above the first GiB,
+ * where a static program may have its heap.
  */
 #define AREA_ADDRESS	0x60000000UL
 #define LOCKS_ADDRESS	(AREA_ADDRESS + 0x10000000UL)
@@ -67,7 +67,7 @@ static inline int lists_per_thread(void)
 	return set_robust_list2(NULL, ROBUST_LIST_NEW, ROBUST_LIST_QUERY_MAX);
 }
 
-/* Room for a pointer of either width, and the futex word behind it. */
+/* A pointer of either width, and the futex word behind it. */
 struct lock {
 	uint64_t		next;
 	atomic_uint		futex;
@@ -94,7 +94,7 @@ struct area {
 	struct list	list[MAX_LISTS + 1];
 	union head	many_head;
 	struct lock	many[MANY_LOCKS];
-	/* What processes tell each other */
+	/* Messages between processes */
 	atomic_uint	go, stop, seen, tid[4];
 	/* The only word that a test may not touch */
 	atomic_uint	guard;
@@ -105,13 +105,13 @@ static inline uint32_t gettid32(void)
 	return syscall(SYS_gettid);
 }
 
-/* The type of the list that set_robust_list() takes. */
+/* Returns the type of the list that set_robust_list() takes. */
 static inline unsigned int native_type(void)
 {
 	return sizeof(long) == 8 ? ROBUST_LIST_64BIT : ROBUST_LIST_32BIT;
 }
 
-/* Stores a pointer as a list of this type has it. */
+/* Stores a pointer in the width of this list type. */
 static inline void store_pointer(unsigned int type, void *at, const void *to, unsigned int modifier)
 {
 	uint64_t value = (uintptr_t)to | modifier;
@@ -155,7 +155,7 @@ static inline void make_list(unsigned int type, union head *head, struct lock *l
 	store_pointer(type, from, head, 0);
 }
 
-/* The calling thread takes the first n of these locks. */
+/* Takes the first n of these locks for the calling thread. */
 static inline void take_locks(struct lock *lock, int n)
 {
 	uint32_t tid = gettid32();
@@ -164,7 +164,7 @@ static inline void take_locks(struct lock *lock, int n)
 		atomic_store(&lock[i].futex, tid);
 }
 
-/* How many of the first n locks say that their owner died, and nothing else. */
+/* Returns how many of the first n futex words are FUTEX_OWNER_DIED and nothing else. */
 static inline int count_died(struct lock *lock, int n)
 {
 	int died = 0;
@@ -175,8 +175,8 @@ static inline int count_died(struct lock *lock, int n)
 }
 
 /*
- * What a process does that is going to die. A failure is the number of the line
- * that it happened in; it gets to the test through a pipe.
+ * A check in a process that is going to die. It fails with the number of its line,
+ * which the test reads from a pipe.
  */
 #define CHECK(condition)			\
 	do {					\
@@ -188,7 +188,7 @@ struct victim {
 	struct area	*area;
 	unsigned int	type;
 	int		arg;
-	/* What the process does at the end, instead of waiting for its death */
+	/* The last action of the process, instead of waiting for its death */
 	void		(*then)(struct victim *victim);
 	pid_t		pid;
 };
@@ -196,8 +196,8 @@ struct victim {
 typedef int (victim_fn)(struct victim *victim);
 
 /*
- * A fork whose child does not outlive the test. What the kernel remembers for
- * this is lost in a change of credentials and in other threads, see there.
+ * Kills the child when the test dies. A change of credentials clears this, and new
+ * threads do not inherit it.
  */
 static inline void die_with(pid_t parent)
 {
@@ -257,7 +257,7 @@ static inline void run_victim(struct __test_metadata *_metadata, struct victim *
 	kill_victim(_metadata, victim);
 }
 
-/* A list with all of its locks taken */
+/* Registers a list and takes all of its locks. */
 static inline int hold_locks(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -268,14 +268,14 @@ static inline int hold_locks(struct victim *victim)
 	return 0;
 }
 
-/* As many lists as there can be: list n has n % LOCKS_PER_LIST locks. */
+/* Registers as many lists as possible: list n has n % LOCKS_PER_LIST locks. */
 static inline int hold_all_lists(struct victim *victim)
 {
 	int lists = lists_per_thread();
 
 	for (int i = 0; i < lists; i++) {
 		struct list *list = &victim->area->list[i];
-		/* Both types, where there are both; the last one of ten is a 32-bit list. */
+		/* Both types, if both exist. The last one of ten is a 32-bit list. */
 		unsigned int type = i & 1 ? ROBUST_LIST_32BIT : victim->type;
 
 		make_list(type, &list->head, list->lock, i % LOCKS_PER_LIST);
@@ -285,7 +285,7 @@ static inline int hold_all_lists(struct victim *victim)
 	return 0;
 }
 
-/* A line of /proc/PID/stat, or of a thread, from behind the name in parentheses. */
+/* Reads /proc/PID/stat, or that of a thread, from behind the name in parentheses. */
 static inline void read_stat(pid_t pid, pid_t tid, char *line, size_t size)
 {
 	char name[64], stat[512] = "", *end;
@@ -304,7 +304,7 @@ static inline void read_stat(pid_t pid, pid_t tid, char *line, size_t size)
 		snprintf(line, size, "%s", end + 2);
 }
 
-/* The state of a thread of this process, a letter. */
+/* Returns the state of a thread of this process, a letter. */
 static inline char thread_state(pid_t tid)
 {
 	char stat[512];
@@ -313,7 +313,7 @@ static inline char thread_state(pid_t tid)
 	return stat[0];
 }
 
-/* A thread that waits for a lock until its owner lets go or dies. */
+/* A thread that waits for a lock until the owner unlocks it or dies. */
 struct waiter {
 	struct futex_thread	thread;
 	atomic_uint		*futex;
@@ -333,7 +333,7 @@ static inline int wait_for_lock(void *arg)
 	return 0;
 }
 
-/* Returns when the waiter sleeps: there is but one place where it can do that. */
+/* Returns when the waiter sleeps, which it only does in the futex call. */
 static inline void start_waiter(struct __test_metadata *_metadata, struct waiter *waiter,
 				atomic_uint *futex)
 {
@@ -420,8 +420,8 @@ static inline bool have_pi(void)
 	} while (0)
 
 /*
- * The test and its children share one CPU from here on, and the test has a real-time
- * priority: a child gets on only while the test sleeps. False without the right to that.
+ * Puts the test and its children on one CPU, and gives the test a real-time priority,
+ * so that children run only while the test sleeps. Returns false without permission.
  */
 static inline bool rule_one_cpu(struct __test_metadata *_metadata, int priority)
 {
@@ -437,7 +437,7 @@ static inline bool rule_one_cpu(struct __test_metadata *_metadata, int priority)
 	return !sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param);
 }
 
-/* For this long at a time the test sleeps, and all others run. */
+/* Sleeps for a short time, in which all others run. */
 static inline void nap(void)
 {
 	const struct timespec time = { .tv_nsec = 50000 };

@@ -2,9 +2,9 @@
 /*
  * Tests of what an exec does to the lists of set_robust_list2() and to the locks on them.
  *
- * exec() is the death of the old program, not of the process. The new one is this file
- * again: it says through a pipe what it found, registers lists of its own, and lives on
- * until the test has looked at the locks.
+ * An exec ends the old program and not the process. The new program is this file again:
+ * it reports through a pipe what it found, registers lists of its own, and lives until
+ * the test has checked the locks.
  */
 
 #define _GNU_SOURCE
@@ -13,7 +13,7 @@
 
 #define EXEC_VARIABLE	"ROBUST_LIST2_EXEC_FD"
 
-/* Where the new program's heads are: nowhere, and it ends before they are read. */
+/* The heads of the new program are not mapped, so its exit walks nothing. */
 #define NEW_HEAD	4096
 
 static __attribute__((constructor)) void run_as_new_program(void)
@@ -38,7 +38,7 @@ static __attribute__((constructor)) void run_as_new_program(void)
 		pause();
 }
 
-/* Whoever calls it becomes the new program. */
+/* Executes the new program. */
 static void exec_new_program(int fd)
 {
 	char variable[64], *argv[] = { "robust_list2_exec", NULL }, *envp[] = { variable, NULL };
@@ -48,7 +48,7 @@ static void exec_new_program(int fd)
 	_exit(2);
 }
 
-/* In which thread an exec happens, and what the lists are */
+/* The thread that execs, and the type of the lists */
 FIXTURE(exec) {
 	struct victim victim;
 	struct area *area;
@@ -88,7 +88,7 @@ FIXTURE_SETUP(exec)
 	self->victim.area = self->area;
 	self->victim.type = variant->type;
 	ASSERT_EQ(0, pipe(self->fd));
-	/* The new program writes to the other end. */
+	/* The new program inherits only the other end, and writes to it. */
 	ASSERT_EQ(0, fcntl(self->fd[0], F_SETFD, FD_CLOEXEC));
 }
 
@@ -101,7 +101,7 @@ FIXTURE_TEARDOWN(exec)
 }
 
 /*
- * The process that execs: a thread, the leader or another one, prepares the locks, and
+ * The process that execs. A thread, the leader or another one, prepares the locks, and
  * execs when the test says so.
  */
 static struct exec {
@@ -153,7 +153,7 @@ static int prepare_exec(struct victim *victim)
 		start_victim(_metadata, &self->victim, prepare_exec);	\
 	} while (0)
 
-/* Returns when the new program runs and has found what it has to. */
+/* Returns when the new program runs and has reported success. */
 static void finish_exec(struct __test_metadata *_metadata, struct area *area, int fd)
 {
 	int line = -1;
@@ -201,7 +201,7 @@ TEST_F(exec, waiters_woken)
 	kill_victim(_metadata, &self->victim);
 }
 
-/* A lock that was taken and is not yet in the list */
+/* Takes a lock that is pending and not yet on the list. */
 static int hold_pending(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -222,8 +222,8 @@ TEST_F(exec, list_op_pending)
 }
 
 /*
- * The other threads of the process die in the exec, with lists of their own. One of them
- * is the leader where another thread execs: that one has the leader's TID then.
+ * The other threads of the process, with lists of their own, die in the exec. If another
+ * thread than the leader execs, the leader is one of them, and that thread gets its TID.
  */
 static int hold_other_list(struct victim *victim, int n)
 {
@@ -273,7 +273,7 @@ TEST_F(exec, other_threads)
 	kill_victim(_metadata, &self->victim);
 }
 
-/* An exec that fails is the death of nothing. */
+/* An exec that fails ends no program and walks no list. */
 static int fail_to_exec(struct victim *victim)
 {
 	char name[] = "none", *argv[] = { name, NULL };
@@ -282,7 +282,7 @@ static int fail_to_exec(struct victim *victim)
 	CHECK(!hold_locks(victim));
 	CHECK(execve("/proc/self/none", argv, argv + 1) == -1 && errno == ENOENT);
 	CHECK(execve("/proc/self/status", argv, argv + 1) == -1 && errno == EACCES);
-	/* This one is found, and its arguments are not. */
+	/* This program exists, but its arguments cannot be read. */
 	argv[0] = (char *)8;
 	CHECK(execve("/proc/self/exe", argv, argv + 1) == -1 && errno == EFAULT);
 	CHECK(!count_died(victim->area->list->lock, LOCKS_PER_LIST));
@@ -300,8 +300,8 @@ TEST_F(exec, failed)
 }
 
 /*
- * A PI lock goes to who waits for it, whether it is on the list, pending, or known to
- * the futex alone.
+ * A waiter gets its PI lock, whether the lock is on the list, pending, or in the PI
+ * state of the owner only.
  */
 static int hold_pi_locks(struct victim *victim)
 {
@@ -345,7 +345,7 @@ TEST_F(exec, pi_locks)
 	kill_victim(_metadata, &self->victim);
 }
 
-/* And without a waiter, to who comes later. */
+/* Without a waiter, a later caller gets the lock. */
 TEST_F(exec, pi_locks_later)
 {
 	struct lock *lock = self->area->list->lock;
@@ -364,8 +364,8 @@ TEST_F(exec, pi_locks_later)
 }
 
 /*
- * A reader of a process that registers and execs sees the old program's list, the
- * new one's, or none.
+ * A reader of a process that registers and execs gets the old program's list, the new
+ * program's, or none.
  */
 static int watch_execs(struct victim *victim)
 {
@@ -395,13 +395,13 @@ static int watch_execs(struct victim *victim)
 static int hold_all_and_tell(struct victim *victim)
 {
 	CHECK(!hold_all_lists(victim));
-	/* The TID of the thread that execs, before it and after it */
+	/* The TID of the thread that execs, before and after the exec */
 	atomic_store(&victim->area->tid[0], gettid32());
 	atomic_store(&victim->area->tid[1], getpid());
 	return 0;
 }
 
-/* The reader is given the time to see something, on a machine that is busy, too. */
+/* Enough rounds for the reader to see something on a busy machine */
 #define EXEC_ROUNDS	20
 #define MAX_EXEC_ROUNDS	500
 

@@ -3,14 +3,14 @@
  * Tests of PI futexes whose owner walks its lists of set_robust_list2(), because it
  * exits or execs.
  *
- * To whoever wants such a futex, an owner in its walk is an owner like any other, for
- * as long as the walk takes. So the walk has to be stopped in the middle, where the
- * futex of the first entry is marked and that of the last one is not: all threads
- * share one CPU, the list is long, the owner is SCHED_IDLE, and the test has a
- * real-time priority. The owner gets on only while the test sleeps, and the test
- * sleeps for short times, in which a thread that wakes up preempts the owner at once.
+ * During its walk an owner is like any other owner to the callers that want such a
+ * futex. To test that, the walk must stop in the middle, where the futex of the first
+ * entry is marked and that of the last one is not. So all threads share one CPU, the
+ * list is long, the owner is SCHED_IDLE, and the test has a real-time priority. The
+ * owner runs only while the test sleeps, and the test sleeps for short times. A thread
+ * that wakes up then preempts the owner at once.
  *
- * userfaultfd cannot stop an owner that exits: it gives SIGBUS to one.
+ * userfaultfd cannot stop an owner that exits: it raises SIGBUS instead.
  */
 
 #define _GNU_SOURCE
@@ -20,13 +20,13 @@
 #include <sys/resource.h>
 
 #define TEST_PRIORITY	50
-/* Below that of the test: an owner that is boosted to it stands still as well. */
+/* Below the test's priority, so that a boosted owner also runs only while the test sleeps. */
 #define BOOST_PRIORITY	10
 
-/* Enough that a walk lasts for hundreds of naps of the test */
+/* Enough for a walk of hundreds of naps of the test */
 #define WALK_LOCKS	262144
 
-/* The lists are shared, so are the futexes. */
+/* The lists are in shared memory, and so are the futexes. */
 #define lock_pi(futex, timeout)						\
 	syscall(SYS_futex, (futex), FUTEX_LOCK_PI, 0, (timeout), NULL, 0)
 #define trylock_pi(futex)						\
@@ -42,7 +42,7 @@ FIXTURE(walk) {
 	struct victim victim;
 	struct area *area;
 	struct lock *lock;
-	/* The PI futexes: marked first, marked last, and in no list */
+	/* The PI futexes: marked first, marked last, and on no list */
 	atomic_uint *first, *last, *apart;
 };
 
@@ -113,7 +113,7 @@ FIXTURE_TEARDOWN(walk)
 
 #define NEW_PROGRAM	"ROBUST_LIST2_NEW_PROGRAM"
 
-/* The owner: holds the locks, and execs when the test says so, or is killed. */
+/* The owner holds the locks, and execs when the test says so, or is killed. */
 static __attribute__((constructor)) void run_as_new_program(void)
 {
 	if (getenv(NEW_PROGRAM))
@@ -136,7 +136,7 @@ static int own_locks(struct victim *victim)
 	return 0;
 }
 
-/* What the owner does before it dies */
+/* The owner's preparation */
 static int (*own)(struct victim *victim) = own_locks;
 
 static void exec_when_told(struct victim *victim)
@@ -221,8 +221,8 @@ static void finish_walk(struct __test_metadata *_metadata, struct victim *victim
 }
 
 /*
- * A thread that calls something that may wait, when it is told to. It says where it is,
- * and remembers the result.
+ * A thread that makes a call when the test says so. The call may wait. The thread
+ * reports its progress and the result.
  */
 struct caller {
 	struct futex_thread	thread;
@@ -230,7 +230,7 @@ struct caller {
 	atomic_uint		*futex, *cond;
 	const struct timespec	*timeout;
 	int			priority;
-	/* To unlock before the thread ends, so that the next one gets the lock */
+	/* Unlock before the thread ends, so that the next one gets the lock */
 	bool			unlock;
 	atomic_uint		told;
 	atomic_bool		calls, returned;
@@ -270,7 +270,7 @@ static int call_wait_requeue_pi(struct caller *caller)
 		       caller->timeout, caller->futex, 0);
 }
 
-/* Returns when the thread waits to be told. */
+/* Returns when the thread waits for the test. */
 static void prepare_caller(struct __test_metadata *_metadata, struct caller *caller)
 {
 	if (!caller->call)
@@ -295,7 +295,7 @@ static bool is_waiting(struct caller *caller)
 	return !atomic_load(&caller->returned);
 }
 
-/* The caller has the lock, of an owner who died. */
+/* The caller got the lock of an owner that died. */
 static void expect_got_lock(struct __test_metadata *_metadata, struct caller *caller)
 {
 	futex_thread_destroy(&caller->thread);
@@ -304,7 +304,7 @@ static void expect_got_lock(struct __test_metadata *_metadata, struct caller *ca
 	EXPECT_NE(0, caller->word & FUTEX_OWNER_DIED);
 }
 
-/* Waiters from before: they wait until the owner is through, whatever is marked. */
+/* Waiters from before the walk wait until the owner is done, marked or not. */
 TEST_F_TIMEOUT(walk, waiters_before, 300)
 {
 	struct caller caller[3] = {
@@ -328,8 +328,8 @@ TEST_F_TIMEOUT(walk, waiters_before, 300)
 }
 
 /*
- * Waiters that come meanwhile: one whose futex is marked already has it at once, and
- * the others wait for the owner.
+ * Waiters that come during the walk: a marked futex goes to its waiter at once, and the
+ * other waiters wait for the owner.
  */
 TEST_F_TIMEOUT(walk, waiters_meanwhile, 300)
 {
@@ -353,7 +353,7 @@ TEST_F_TIMEOUT(walk, waiters_meanwhile, 300)
 	expect_got_lock(_metadata, &caller[2]);
 }
 
-/* A futex that is marked, and has a waiter from before: who comes now waits behind it. */
+/* A marked futex with a waiter from before the walk: a new waiter queues behind it. */
 TEST_F_TIMEOUT(walk, waiter_behind_waiter, 300)
 {
 	struct caller caller[4] = {
@@ -375,7 +375,7 @@ TEST_F_TIMEOUT(walk, waiter_behind_waiter, 300)
 	EXPECT_IN_THE_WALK();
 	finish_walk(_metadata, &self->victim, self->lock);
 
-	/* One after the other, and the first one is told that the owner died. */
+	/* One after the other, and the first one learns that the owner died. */
 	for (int i = 0; i < 4; i++) {
 		futex_thread_destroy(&caller[i].thread);
 		EXPECT_EQ(0, caller[i].error);
@@ -388,7 +388,7 @@ TEST_F_TIMEOUT(walk, waiter_behind_waiter, 300)
 	EXPECT_EQ(0, atomic_load(self->last) & FUTEX_TID_MASK);
 }
 
-/* Whoever comes when all is over finds the marks, and a futex of nobody. */
+/* After the walk a caller finds the mark, and no owner. */
 TEST_F_TIMEOUT(walk, after, 300)
 {
 	start_victim(_metadata, &self->victim, become_owner);
@@ -404,7 +404,7 @@ TEST_F_TIMEOUT(walk, after, 300)
 	EXPECT_EQ(ESRCH, errno);
 }
 
-/* What is not to wait does not. */
+/* FUTEX_TRYLOCK_PI does not wait. */
 TEST_F_TIMEOUT(walk, trylock, 300)
 {
 	start_victim(_metadata, &self->victim, become_owner);
@@ -421,7 +421,7 @@ TEST_F_TIMEOUT(walk, trylock, 300)
 	EXPECT_IN_THE_WALK();
 
 	finish_walk(_metadata, &self->victim, self->lock);
-	/* The attempt has left the futex to the walk. */
+	/* The attempt did not keep the walk from marking the futex. */
 	EXPECT_EQ(FUTEX_OWNER_DIED | FUTEX_WAITERS, atomic_load(self->last));
 }
 
@@ -461,7 +461,7 @@ TEST_F_TIMEOUT(walk, timeout, 300)
 	time = in_milliseconds(200);
 	for (int i = 0; i < 2; i++)
 		tell_caller(&caller[i]);
-	/* Nobody gets on meanwhile. */
+	/* No other thread runs meanwhile. */
 	while (!is_past(&time))
 		;
 	for (int i = 0; i < 2; i++) {
@@ -483,7 +483,7 @@ static void count_signal(int signal)
 	atomic_fetch_add(&signals, 1);
 }
 
-/* A handler runs at once, and the call goes on. */
+/* A signal handler runs at once, and the call continues. */
 TEST_F_TIMEOUT(walk, signal, 300)
 {
 	struct sigaction action = { .sa_handler = count_signal };
@@ -508,7 +508,7 @@ TEST_F_TIMEOUT(walk, signal, 300)
 		expect_got_lock(_metadata, &caller[i]);
 }
 
-/* Processes that the test has to kill: each does one thing, and says that it does. */
+/* Starts a process for the test to kill. The child returns when the test says so. */
 static pid_t start_process(struct __test_metadata *_metadata, struct area *area)
 {
 	pid_t pid;
@@ -534,7 +534,7 @@ static char process_state(pid_t pid)
 	return stat[0];
 }
 
-/* Until the process waits for something, from here on with "seen" set to the value */
+/* Waits until "seen" has the value and the process waits for something. */
 static void wait_for_process(struct area *area, pid_t pid, unsigned int value)
 {
 	while (atomic_load(&area->seen) < value || process_state(pid) != 'S')
@@ -559,7 +559,7 @@ static void kill_process(struct __test_metadata *_metadata, pid_t pid)
 	EXPECT_TRUE(WIFSIGNALED(status));
 }
 
-/* A fatal signal ends a waiter at once, and the futex is as if it had not been there. */
+/* A fatal signal ends a waiter at once, and leaves no trace of it in the futex. */
 TEST_F_TIMEOUT(walk, killed_waiter, 300)
 {
 	pid_t waiter;
@@ -587,8 +587,8 @@ TEST_F_TIMEOUT(walk, killed_waiter, 300)
 }
 
 /*
- * Requeued waiters: one gets a futex that is marked already, the others wait for the
- * owner, as if they had called FUTEX_LOCK_PI. Whoever requeues them does not wait.
+ * Requeued waiters: one gets a marked futex, the others wait for the owner, as if they
+ * had called FUTEX_LOCK_PI. The requeuer does not wait.
  */
 TEST_F_TIMEOUT(walk, requeue, 300)
 {
@@ -620,7 +620,7 @@ TEST_F_TIMEOUT(walk, requeue, 300)
 		expect_got_lock(_metadata, &caller[i]);
 }
 
-/* The same for two waiters of one futex: the second one comes after the first. */
+/* The same for two waiters of one futex: the second one follows the first. */
 TEST_F_TIMEOUT(walk, requeue_two, 300)
 {
 	struct caller caller[2] = {
@@ -649,7 +649,7 @@ TEST_F_TIMEOUT(walk, requeue_two, 300)
 	EXPECT_EQ(0, atomic_load(self->last) & FUTEX_TID_MASK);
 }
 
-/* Its timeout ends a waiter that has been requeued, too. */
+/* The timeout of a requeued waiter ends its wait. */
 TEST_F_TIMEOUT(walk, requeue_timeout, 300)
 {
 	struct caller caller = { .futex = self->last, .call = call_wait_requeue_pi };
@@ -657,7 +657,7 @@ TEST_F_TIMEOUT(walk, requeue_timeout, 300)
 
 	caller.cond = &self->area->list[2].lock[0].futex;
 	start_victim(_metadata, &self->victim, become_owner);
-	/* This one is CLOCK_MONOTONIC. */
+	/* This timeout is by CLOCK_MONOTONIC. */
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	time.tv_sec += WAIT_SECONDS;
 	caller.timeout = &time;
@@ -686,7 +686,7 @@ TEST_F_TIMEOUT(walk, requeue_timeout, 300)
 	EXPECT_EQ(FUTEX_OWNER_DIED | FUTEX_WAITERS, atomic_load(self->last));
 }
 
-/* Whoever requeues is killed afterwards, the owner still walks: nothing depends on it. */
+/* The requeuer is killed while the owner walks: no waiter depends on the requeuer. */
 TEST_F_TIMEOUT(walk, killed_requeuer, 300)
 {
 	struct caller caller = { .futex = self->last, .call = call_wait_requeue_pi };
@@ -716,7 +716,7 @@ TEST_F_TIMEOUT(walk, killed_requeuer, 300)
 	expect_got_lock(_metadata, &caller);
 }
 
-/* The waiter is killed after it has been requeued: the next one gets the lock. */
+/* A requeued waiter is killed: the next one gets the lock. */
 TEST_F_TIMEOUT(walk, killed_requeued_waiter, 300)
 {
 	atomic_uint *cond = &self->area->list[2].lock[0].futex;
@@ -745,13 +745,13 @@ TEST_F_TIMEOUT(walk, killed_requeued_waiter, 300)
 	expect_got_lock(_metadata, &caller);
 }
 
-/* The priority that the owner has, as /proc shows it: 39 is that of nice 19. */
+/* Returns the owner's priority in the scale of /proc: 39 is nice 19. */
 static int priority_of(struct victim *victim)
 {
 	char stat[512], *field = stat;
 
 	read_stat(victim->pid, atomic_load(&victim->area->tid[0]), stat, sizeof(stat));
-	/* Field 18, of which the first one here is field 3 */
+	/* The priority is field 18, and the line starts with field 3. */
 	for (int i = 3; field && i < 18; i++) {
 		field = strchr(field, ' ');
 		if (field)
@@ -762,7 +762,7 @@ static int priority_of(struct victim *victim)
 
 #define NICE_PRIORITY	39
 
-/* A waiter lends its priority to an owner that walks as to any other. */
+/* A waiter lends its priority to a walking owner, as to any other. */
 TEST_F_TIMEOUT(walk, priority_inheritance, 300)
 {
 	struct caller caller[2] = { { .futex = self->last }, { .futex = self->first } };
@@ -778,7 +778,7 @@ TEST_F_TIMEOUT(walk, priority_inheritance, 300)
 	tell_caller(&caller[0]);
 	EXPECT_TRUE(is_waiting(&caller[0]));
 	EXPECT_EQ(-1 - BOOST_PRIORITY, priority_of(&self->victim));
-	/* What is marked is not the owner's any more, and lends it nothing. */
+	/* The owner no longer has a marked futex, so its waiter lends no priority. */
 	tell_caller(&caller[1]);
 	EXPECT_FALSE(is_waiting(&caller[1]));
 	EXPECT_EQ(-1 - BOOST_PRIORITY, priority_of(&self->victim));
@@ -788,7 +788,7 @@ TEST_F_TIMEOUT(walk, priority_inheritance, 300)
 		expect_got_lock(_metadata, &caller[i]);
 }
 
-/* And keeps it there if it has waited since before. */
+/* The same for a waiter from before the walk. */
 TEST_F_TIMEOUT(walk, priority_inherited_before, 300)
 {
 	struct caller caller = { .futex = self->first, .priority = BOOST_PRIORITY };
@@ -805,8 +805,8 @@ TEST_F_TIMEOUT(walk, priority_inherited_before, 300)
 }
 
 /*
- * Nobody stops the walk here, and there is more than one CPU, if there is: waiters come
- * before, while and after their word is marked. Each gets its lock.
+ * Nothing stops this walk, and the threads run on all CPUs: waiters come before, while
+ * and after the walk marks their word. Each gets its lock.
  */
 #define STORM_ROUNDS	50
 

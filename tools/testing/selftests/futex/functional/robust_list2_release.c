@@ -3,7 +3,7 @@
  * Tests of ROBUST_LIST_RELEASE: set_robust_list2() walks one list of the calling thread,
  * as the exit of the thread would, and frees its slot.
  *
- * Where nothing has to die, the test itself holds the locks and releases the list.
+ * If no process must die, the test itself holds the locks and releases the list.
  */
 
 #define _GNU_SOURCE
@@ -21,7 +21,7 @@
 #define unlock_pi(futex)						\
 	syscall(SYS_futex, (futex), FUTEX_UNLOCK_PI, 0, NULL, NULL, 0)
 
-/* What a program becomes that execs in a test */
+/* Set in the environment of the program that a test executes */
 #define NEW_PROGRAM	"ROBUST_LIST2_NEW_PROGRAM"
 
 static __attribute__((constructor)) void run_as_new_program(void)
@@ -55,14 +55,14 @@ static long hold_list(unsigned int type, union head *head, struct lock *lock, in
 #define ASSERT_HOLD(index, type, head, lock, n)				\
 	ASSERT_EQ((index), hold_list((type), (head), (lock), (n)))
 
-/* The list is gone, and the slot can be taken again. */
+/* No list is registered in the slot, and the slot can be taken again. */
 static void expect_release(struct __test_metadata *_metadata, int index)
 {
 	EXPECT_EQ(index, release_list(index));
 	EXPECT_NO_LIST(index);
 }
 
-/* What a word says that another process waits for */
+/* Waits until another process sets the word. */
 static void wait_for_word(atomic_uint *word)
 {
 	while (!atomic_load(word))
@@ -85,7 +85,7 @@ TEST_F(list, errors)
 	struct list *list = self->area->list;
 	const int lists = lists_per_thread();
 
-	/* Before the first registration there is no table, after it there is. */
+	/* Before the first registration there is no table, afterwards there is one. */
 	for (int i = 0; i < 2; i++) {
 		for (int index = i; index < lists; index++)
 			EXPECT_SET_ERROR(ENOENT, NULL, index, release);
@@ -115,7 +115,7 @@ TEST_F(list, errors)
 	EXPECT_SET_ERROR(ENOENT, NULL, 0, release);
 }
 
-/* The list has its type already. */
+/* The list has a type, so the call ignores the type bit. */
 TEST_F(list, type_is_ignored)
 {
 	static const unsigned int types[] = { ROBUST_LIST_32BIT, ROBUST_LIST_64BIT };
@@ -179,7 +179,7 @@ TEST_F(list, waiters_woken)
 		EXPECT_TRUE(finish_waiter(&waiter[i]));
 }
 
-/* Two wait for a lock, and one of them is still there to be woken. */
+/* Of two waiters for a lock one still sleeps. */
 static void expect_one_woken(struct __test_metadata *_metadata, struct waiter waiter[2],
 			     struct lock *lock)
 {
@@ -220,7 +220,7 @@ TEST_F(list, other_owners)
 	EXPECT_EQ(LOCKS_PER_LIST - 3, count_died(lock, LOCKS_PER_LIST));
 }
 
-/* A lock that is pending: not yet in the list, in it, and unlocked already */
+/* A pending lock: not yet on the list, on the list, and already unlocked */
 TEST_F(list, list_op_pending)
 {
 	struct list *list = self->area->list;
@@ -233,7 +233,7 @@ TEST_F(list, list_op_pending)
 	EXPECT_EQ(gettid32(), atomic_load(&list->lock[3].futex));
 }
 
-/* It wakes one waiter, not one for each time that it is mentioned. */
+/* A lock on the list and in list_op_pending wakes one waiter, not two. */
 TEST_F(list, list_op_pending_not_twice)
 {
 	struct list *list = self->area->list;
@@ -248,7 +248,7 @@ TEST_F(list, list_op_pending_not_twice)
 	expect_one_woken(_metadata, waiter, &list->lock[1]);
 }
 
-/* A thread that has unlocked it and not yet woken its waiter */
+/* The thread has unlocked the lock and not yet woken its waiter. */
 TEST_F(list, list_op_pending_unlocked)
 {
 	struct list *list = self->area->list;
@@ -263,7 +263,7 @@ TEST_F(list, list_op_pending_unlocked)
 	EXPECT_EQ(0, atomic_load(&list->lock[0].futex));
 }
 
-/* A list ends where it is broken. That is no error, and the slot is free. */
+/* A broken list ends where it is broken. That is no error, and frees the slot. */
 TEST_F(list, broken_lists)
 {
 	static const int expected[] = { 0, 2, 0, 0, 4, 1, 2, 4 };
@@ -277,7 +277,7 @@ TEST_F(list, broken_lists)
 	ASSERT_TRUE(lock != MAP_FAILED);
 	take_locks(lock, 1);
 
-	/* No head; an entry that is nowhere; a futex that is nowhere or not aligned */
+	/* An unmapped head, an unmapped entry, an unmapped or unaligned futex */
 	ASSERT_EQ(0, set_robust_list2((void *)4096, ROBUST_LIST_NEW, variant->type));
 	for (int i = 1; i < lists; i++) {
 		ASSERT_HOLD(i, variant->type, &list[i].head, list[i].lock, 4);
@@ -286,11 +286,11 @@ TEST_F(list, broken_lists)
 	store_pointer(variant->type, &list[1].lock[1], (void *)4096, 0);
 	set_offset(variant->type, &list[2].head, 0x40000000);
 	set_offset(variant->type, &list[3].head, offsetof(struct lock, futex) + 1);
-	/* The pending lock is nowhere; an entry that is a null pointer: pending comes last */
+	/* An unmapped pending lock; a null entry ends the list before the pending lock */
 	set_pending(variant->type, &list[4].head, (void *)4096);
 	store_pointer(variant->type, &list[5].lock[0], NULL, 0);
 	set_pending(variant->type, &list[5].head, &list[5].lock[4]);
-	/* A futex that cannot be written */
+	/* A read-only futex */
 	store_pointer(variant->type, lock, &list[6].lock[2], 0);
 	store_pointer(variant->type, &list[6].lock[1], lock, 0);
 	ASSERT_EQ(0, mprotect(lock, page, PROT_READ));
@@ -305,7 +305,7 @@ TEST_F(list, broken_lists)
 	munmap(lock, page);
 }
 
-/* Circles of held locks, of others, and of the pending lock alone */
+/* Cycles of held locks, of others, and of the pending lock alone */
 TEST_F(list, circles)
 {
 	struct list *list = self->area->list;
@@ -332,7 +332,7 @@ TEST_F(list, circles)
 	EXPECT_EQ(2, count_died(list->lock, 2));
 }
 
-/* 2048 entries that the thread does not hold end a list, and it alone. */
+/* 2048 entries that the thread does not hold end their list, and no other. */
 TEST_F(list, limit_of_others)
 {
 	struct area *area = self->area;
@@ -360,8 +360,8 @@ TEST_F(list, limit_of_others)
 }
 
 /*
- * How many entries that its thread holds a walk handles, HELD_LIMIT in
- * kernel/futex/robust_list2/walk.rs. Each call has that limit for itself.
+ * The limit of held entries in one walk, HELD_LIMIT in
+ * kernel/futex/robust_list2/walk.rs. Each call has a limit of its own.
  */
 #define HELD_LIMIT	1048576
 #define HELD_SIZE	((HELD_LIMIT + 1) * sizeof(struct lock))
@@ -373,7 +373,7 @@ TEST_F_TIMEOUT(list, limit_of_held, 300)
 
 	ASSERT_HOLD(0, variant->type, &list[0].head, lock, HELD_LIMIT + 1);
 	ASSERT_HOLD(1, variant->type, &list[1].head, list[1].lock, LOCKS_PER_LIST);
-	/* Still handled, after the limit too */
+	/* The pending lock is handled even after the limit. */
 	take_locks(list[0].lock, 1);
 	set_pending(variant->type, &list[0].head, &list[0].lock[0]);
 	expect_release(_metadata, 0);
@@ -385,7 +385,7 @@ TEST_F_TIMEOUT(list, limit_of_held, 300)
 	munmap(lock, HELD_SIZE);
 }
 
-/* Every other list is released, and the rest is left to the end of the program. */
+/* Releases every other list, and leaves the rest to exit. */
 static int release_every_other(struct victim *victim)
 {
 	int lists = lists_per_thread();
@@ -410,8 +410,8 @@ TEST_F(list, other_lists)
 }
 
 /*
- * A released list is not walked again: the thread takes its locks once more, still
- * linked, and keeps them. Another list of the thread is walked.
+ * Exit does not walk a released list: the thread takes its locks again, still linked,
+ * and the test finds them unmarked. Exit walks the other list.
  */
 static int release_and_take_again(struct victim *victim)
 {
@@ -455,8 +455,8 @@ TEST_F(list, not_walked_again)
 }
 
 /*
- * A task with the memory of another one releases its own list 0. Its second list is that
- * of the other task, which holds the locks.
+ * A task that shares the memory of another task releases its own list 0. Its second list
+ * is the list of the other task, which holds the locks.
  */
 struct sharer {
 	struct area	*area;
@@ -537,9 +537,8 @@ TEST_F(list, shared_memory)
 }
 
 /*
- * PI futexes are marked at once, and the thread that released them is their owner until
- * it exits, as far as waiters are concerned. Lock 0 and the pending lock 2 have waiters,
- * lock 1 has none.
+ * PI futexes are marked at once, but to waiters the thread stays their owner until it
+ * exits. Lock 0 and the pending lock 2 have waiters, lock 1 has none.
  */
 static int hold_pi_locks(struct victim *victim)
 {
@@ -561,7 +560,7 @@ static int release_pi_locks(struct victim *victim)
 	struct lock *lock = victim->area->list->lock;
 
 	CHECK(release_list(0) == 0);
-	/* It does not have them any more. */
+	/* The thread no longer owns the locks. */
 	CHECK(unlock_pi(&lock[0].futex) == -1 && errno == EPERM);
 	return 0;
 }
@@ -626,7 +625,7 @@ TEST_F(list, pi)
 	EXPECT_EQ(FUTEX_OWNER_DIED, atomic_load(&lock[1].futex));
 	EXPECT_EQ(FUTEX_OWNER_DIED | FUTEX_WAITERS, atomic_load(&lock[2].futex));
 
-	/* New waiters go behind those who wait, and whoever does not wait gets no lock. */
+	/* New waiters queue behind the others, and FUTEX_TRYLOCK_PI gets no lock. */
 	start_pi_waiter(_metadata, &waiter[2], &lock[0].futex);
 	start_pi_waiter(_metadata, &waiter[3], &lock[2].futex);
 	for (int i = 0; i < 3; i += 2) {
@@ -655,8 +654,8 @@ TEST_F(list, pi)
 }
 
 /*
- * Threads release their lists for as long as the process lives, and others come and go
- * with lists of their own. However the process ends, no lock is left with a dead owner.
+ * Threads release their lists in a loop, and other threads with lists start and exit.
+ * However the process ends, no lock is left with a dead owner.
  */
 #define RELEASERS	4
 
@@ -700,12 +699,12 @@ static void *hold_and_exit(void *arg)
 	(void)arg;
 	make_list(victim->type, &list->head, list->lock, LOCKS_PER_LIST);
 	set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type);
-	/* Not before: the process may end in between. */
+	/* Take the locks last: the process may end at any time. */
 	take_locks(list->lock, LOCKS_PER_LIST);
 	return NULL;
 }
 
-/* What ends the process */
+/* The end of the process */
 enum end { KILL, EXIT, EXEC };
 
 static void end_when_told(struct victim *victim)
@@ -778,9 +777,9 @@ TEST_F_TIMEOUT(list, threads, 300)
 }
 
 /*
- * A walk that something happens to in the middle. As in robust_list2_pi.c, all threads
- * share one CPU, the list is long, and the test has a real-time priority: the walk gets
- * on only while the test sleeps.
+ * Events in the middle of a walk. As in robust_list2_pi.c, all threads share one CPU,
+ * the list is long, and the test has a real-time priority, so that the walk runs only
+ * while the test sleeps.
  */
 #define WALK_LOCKS	65536
 #define WALK_SIZE	(WALK_LOCKS * sizeof(struct lock))
@@ -828,7 +827,7 @@ FIXTURE_TEARDOWN(walk)
 
 static struct area *handlers_area;
 
-/* Says whether the walk was over when the handler ran. */
+/* Records whether the walk was over when the handler ran. */
 static void look_at_locks(int signal)
 {
 	struct lock *lock = (void *)LOCKS_ADDRESS;
@@ -883,8 +882,8 @@ static bool is_marked(struct lock *lock)
 }
 
 /*
- * Returns when the thread has marked this lock, and whether it is still in its walk. On
- * a busy host a nap can be longer than the walk.
+ * Waits until the thread has marked this lock. Returns whether the walk goes on: on a
+ * busy host a nap can be longer than the walk.
  */
 static bool begin_release(struct __test_metadata *_metadata, struct victim *victim,
 			  struct lock *lock, int marked)
@@ -915,7 +914,7 @@ static void end_process(struct __test_metadata *_metadata, struct victim *victim
 	EXPECT_EQ(victim->arg == KILL ? SIGKILL : 0, status);
 }
 
-/* A handler runs when the walk is over, and the call has succeeded. */
+/* A signal handler runs after the walk, and the call succeeds. */
 TEST_F_TIMEOUT(walk, signal, 300)
 {
 	ASSERT_TRUE(begin_release(_metadata, &self->victim, self->lock, 1));
@@ -929,7 +928,7 @@ TEST_F_TIMEOUT(walk, signal, 300)
 	kill_victim(_metadata, &self->victim);
 }
 
-/* The process ends at some time of the walk, and every lock is marked. */
+/* The process ends at any time of the walk, and every lock is marked. */
 #define ROUNDS		12
 #define ROUND_LOCKS	(WALK_LOCKS / 64)
 
@@ -950,9 +949,9 @@ TEST_F_TIMEOUT(walk, ends_meanwhile, 300)
 }
 
 /*
- * A lock that is marked gets a new owner at once, who has it in a list of his own. From
- * there nothing leads to the rest of the list that is walked, so a walk that began again
- * would lose the rest.
+ * A marked lock gets a new owner at once, who puts it on another list. The lock then no
+ * longer points to the rest of the walked list, so a walk that began again would lose
+ * the rest.
  */
 static uint32_t take_and_link(unsigned int type, struct lock *lock, void *head)
 {
@@ -991,8 +990,8 @@ TEST_F_TIMEOUT(walk, new_owners, 300)
 }
 
 /*
- * A page of the list has to be waited for, and meanwhile the thread is killed. The page
- * is there by then, but the access fails as if it were not.
+ * The walk waits for a page of the list, and the thread is killed meanwhile. Once the
+ * page is there, the access still fails as if it were not.
  */
 struct stopped {
 	struct area	*area;

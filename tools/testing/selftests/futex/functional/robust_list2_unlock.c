@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of the unlock of robust futexes that are on lists of set_robust_list2(): the
- * FUTEX_ROBUST_UNLOCK operations, and the functions of the vDSO, which are for x86.
+ * Tests of the unlock of robust futexes on lists of set_robust_list2(): the
+ * FUTEX_ROBUST_UNLOCK operations, and the vDSO functions of x86.
  *
- * Both clear the futex word and then list_op_pending, and the thread can die in between:
- * the memory may be that of another lock by then, and nobody must take the thread for
- * its owner.
+ * Both clear the futex word and then list_op_pending, and the thread can die in between.
+ * The memory may belong to another lock by then, and exit must not mark that lock.
  */
 
 #define _GNU_SOURCE
@@ -18,10 +17,10 @@
 
 #include "../../vDSO/parse_vdso.h"
 
-/* A list whose head the process may only read is here. */
+/* The address of a list with a read-only head */
 #define HEAD_ADDRESS	(AREA_ADDRESS + 0x1000000UL)
 
-/* list_op_pending, as a number */
+/* Returns list_op_pending as a number. */
 static uint64_t read_pending(unsigned int type, union head *head)
 {
 	return type == ROBUST_LIST_32BIT ? head->h32.list_op_pending : head->h64.list_op_pending;
@@ -32,7 +31,7 @@ static unsigned int unlock_flags(unsigned int type)
 	return FUTEX_ROBUST_UNLOCK | (type == ROBUST_LIST_32BIT ? FUTEX_ROBUST_LIST32 : 0);
 }
 
-/* The futex operations that can unlock, with lists of either width */
+/* The futex operations that unlock, with lists of either width */
 FIXTURE(operation) {
 	struct victim victim;
 	struct area *area;
@@ -77,11 +76,11 @@ FIXTURE_VARIANT_ADD(operation, unlock_pi64) {
 };
 #endif
 
-/* What the process does, of which a test has an instance each */
+/* The parameters of the process, one instance for each test */
 static struct unlock {
 	unsigned int	op, val3;
 	union head	*head;
-	/* The process may not write the head, so the kernel may not for it. */
+	/* The head is read-only to the process, and so to the kernel. */
 	bool		read_only;
 } unlock;
 
@@ -110,8 +109,8 @@ FIXTURE_TEARDOWN(operation)
 }
 
 /*
- * Three lists: the second one has its head at the beginning of that page, no entry, and
- * lock 0 pending. The others have all that is in them taken.
+ * Registers three lists. The second one has its head at the start of that page, no entry,
+ * and lock 0 pending. The process holds all locks of the others.
  */
 static int register_lists(struct victim *victim)
 {
@@ -132,7 +131,7 @@ static int register_lists(struct victim *victim)
 	return 0;
 }
 
-/* The other lists are handled at the end, whatever has become of that one. */
+/* Exit handles the other lists, whatever happened to the second one. */
 #define EXPECT_OTHER_LISTS_DIED(area)					\
 	do {								\
 		for (int __i = 1; __i < 3; __i++)			\
@@ -157,7 +156,7 @@ static int unlock_by_operation(struct victim *victim)
 		CHECK(!ret);
 		CHECK(!read_pending(victim->type, unlock.head));
 	}
-	/* The list is empty where its word could not be cleared, and no other one is. */
+	/* Only a list whose word could not be cleared is empty. */
 	CHECK(get_robust_list2(0, &head, 0, 0) == (long)victim->type);
 	CHECK(head == (uintptr_t)&victim->area->list[1].head);
 	CHECK(get_robust_list2(0, &head, 1, 0) == (long)victim->type);
@@ -165,7 +164,7 @@ static int unlock_by_operation(struct victim *victim)
 	CHECK(get_robust_list2(0, &head, 2, 0) == (long)victim->type);
 	CHECK(head == (uintptr_t)&victim->area->list[2].head);
 
-	/* The memory is that of another lock now, which looks like one of this thread. */
+	/* The memory now belongs to another lock, whose word holds the TID of this thread. */
 	take_locks(lock, 1);
 	return 0;
 }
@@ -185,7 +184,7 @@ TEST_F(operation, unlock_with_fault)
 	EXPECT_OTHER_LISTS_DIED(self->area);
 }
 
-/* A word that cannot be written, and is the list_op_pending of no list: nothing is emptied. */
+/* A read-only word that is no list_op_pending: no list is emptied. */
 static int clear_other_word(struct victim *victim)
 {
 	struct lock *lock = victim->area->list->lock;
@@ -211,10 +210,10 @@ TEST_F(operation, other_word)
 
 #if defined(__x86_64__) || defined(__i386__)
 /*
- * The unlock in user space. The process is traced through the function of the vDSO,
- * stopped after any number of instructions, and killed there.
+ * The unlock in user space. The test traces the process through the vDSO function,
+ * stops it after each number of instructions, and kills it there.
  */
-/* The function is shorter than this, and the way to it. */
+/* The function, and the code before it, have fewer instructions than this. */
 #define FUNCTION_SIZE	128
 #define MAX_STEPS	20000
 
@@ -287,7 +286,7 @@ FIXTURE_TEARDOWN(vdso)
 	munmap(self->head, sysconf(_SC_PAGESIZE));
 }
 
-/* Stops for the tracer before the call and after it. */
+/* Stops for the tracer before and after the call. */
 static void call_vdso(struct victim *victim)
 {
 	uint32_t word;
@@ -310,7 +309,7 @@ static int prepare_unlock(struct victim *victim)
 	return 0;
 }
 
-/* The signal that the process stops with, or 0 where it does not */
+/* Returns the signal that stopped the process, or 0 if it ended. */
 static int wait_for_stop(pid_t pid)
 {
 	int status;
@@ -340,8 +339,8 @@ static int step(pid_t pid)
 }
 
 /*
- * Starts a process, and stops it after this many instructions of the function. Says
- * whether it is still there, and has not run into a fault.
+ * Starts a process, and stops it after this many instructions of the function. Returns
+ * whether the process is in the function and did not fault.
  */
 static bool stop_in_function(struct __test_metadata *_metadata, struct victim *victim, int steps)
 {
@@ -384,10 +383,10 @@ TEST_F_TIMEOUT(vdso, killed_at_each_instruction, 300)
 			EXPECT_EQ((uintptr_t)self->head, head);
 		} else {
 			unlocked += in_function;
-			/* The kernel has done it, or has dropped the list where it could not. */
+			/* The kernel has cleared the word, or emptied the list if it could not. */
 			EXPECT_EQ(variant->read_only ? lock : 0, pending);
 			EXPECT_EQ(variant->read_only ? 0 : (uintptr_t)self->head, head);
-			/* Now another lock */
+			/* The memory now belongs to another lock. */
 			atomic_store(futex, self->victim.pid);
 		}
 		kill_victim(_metadata, &self->victim);
@@ -396,12 +395,12 @@ TEST_F_TIMEOUT(vdso, killed_at_each_instruction, 300)
 		}
 		EXPECT_OTHER_LISTS_DIED(self->area);
 	}
-	/* There is an instruction before the unlock, and one that clears list_op_pending. */
+	/* Instructions precede the unlock, and another one clears list_op_pending. */
 	EXPECT_LT(0, locked);
 	EXPECT_LT(1, unlocked);
 }
 
-/* A futex with waiters is left to the system call: neither word changes. */
+/* The function leaves a futex with waiters to the system call: neither word changes. */
 TEST_F_TIMEOUT(vdso, contended, 300)
 {
 	const uintptr_t lock = (uintptr_t)&self->area->list->lock[0];
@@ -425,7 +424,7 @@ TEST_F_TIMEOUT(vdso, contended, 300)
 	EXPECT_LT(2, steps);
 }
 
-/* Without anybody who stops it */
+/* The function without a tracer */
 TEST_F(vdso, whole)
 {
 	const uintptr_t lock = (uintptr_t)&self->area->list->lock[0];

@@ -2,8 +2,8 @@
 /*
  * Tests of the walk over the lists of set_robust_list2() when their thread dies.
  *
- * A process registers lists and dies, and the test looks at the futex words in
- * memory that they share.
+ * A process registers lists and dies, and the test checks the futex words in shared
+ * memory.
  */
 
 #define _GNU_SOURCE
@@ -25,7 +25,7 @@ TEST_F(list, waiters_woken)
 	}
 }
 
-/* One waiter, not all: the next one is the woken one's business. */
+/* The kernel wakes one waiter, and that waiter wakes the next one. */
 TEST_F(list, one_waiter_woken)
 {
 	struct waiter waiter[2];
@@ -35,7 +35,7 @@ TEST_F(list, one_waiter_woken)
 		start_waiter(_metadata, &waiter[i], &self->area->list->lock[0].futex);
 	kill_victim(_metadata, &self->victim);
 
-	/* One of the two is still there to be woken. */
+	/* One of the two waiters still sleeps. */
 	EXPECT_EQ(1, syscall(SYS_futex, &self->area->list->lock[0].futex, FUTEX_WAKE, INT_MAX,
 			     NULL, NULL, 0));
 	for (int i = 0; i < 2; i++)
@@ -51,7 +51,7 @@ TEST_F(list, all_lists)
 		EXPECT_EQ(i % LOCKS_PER_LIST, count_died(self->area->list[i].lock, LOCKS_PER_LIST));
 }
 
-/* The walk leaves alone what the thread does not own. */
+/* The walk does not change futex words that the thread does not own. */
 static int hold_other_words(struct victim *victim)
 {
 	struct lock *lock = victim->area->list->lock;
@@ -77,7 +77,7 @@ TEST_F(list, other_owners)
 	EXPECT_EQ(LOCKS_PER_LIST - 3, count_died(lock, LOCKS_PER_LIST));
 }
 
-/* A lock that was taken and is not yet in the list */
+/* Takes a lock that is pending and not yet on the list. */
 static int hold_pending(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -104,8 +104,8 @@ TEST_F(list, list_op_pending_in_list)
 }
 
 /*
- * A pending lock that is both in the list and waited for by two wakes one of
- * them, not one for each time it is mentioned.
+ * A lock with two waiters, on the list and in list_op_pending, wakes one of them and
+ * not both.
  */
 TEST_F(list, list_op_pending_not_twice)
 {
@@ -122,7 +122,7 @@ TEST_F(list, list_op_pending_not_twice)
 		EXPECT_TRUE(finish_waiter(&waiter[i]));
 }
 
-/* Died after the unlock, before the wake: somebody has to wake the waiter. */
+/* Dies after the unlock and before the wakeup, so the kernel must wake the waiter. */
 static int die_in_unlock(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -140,7 +140,7 @@ TEST_F(list, list_op_pending_unlocked)
 
 	start_victim(_metadata, &self->victim, die_in_unlock);
 	start_waiter(_metadata, &waiter, &self->area->list->lock[0].futex);
-	/* On behalf of the process that is about to die */
+	/* Unlocks for the process that is about to die. */
 	atomic_store(&self->area->list->lock[0].futex, 0);
 	kill_victim(_metadata, &self->victim);
 	EXPECT_TRUE(finish_waiter(&waiter));
@@ -172,7 +172,7 @@ TEST_F(list, set_empty_and_unregistered)
 		EXPECT_EQ(expected[i], count_died(self->area->list[i].lock, LOCKS_PER_LIST));
 }
 
-/* Lists 0 to 5 are broken, each in its own way, and 6 is not. */
+/* Registers lists 0 to 5, each broken in another way, and 6, which is not. */
 static int hold_broken_lists(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -181,12 +181,12 @@ static int hold_broken_lists(struct victim *victim)
 		make_list(victim->type, &list[i].head, list[i].lock, 4);
 		take_locks(list[i].lock, 5);
 	}
-	/* No head; an entry that is nowhere; a futex that is nowhere or not aligned */
+	/* An unmapped head, an unmapped entry, an unmapped or unaligned futex */
 	CHECK(set_robust_list2((void *)4096, ROBUST_LIST_NEW, victim->type) == 0);
 	store_pointer(victim->type, &list[1].lock[1], (void *)4096, 0);
 	set_offset(victim->type, &list[2].head, 0x40000000);
 	set_offset(victim->type, &list[3].head, offsetof(struct lock, futex) + 1);
-	/* The pending lock is nowhere; an entry that is a null pointer */
+	/* An unmapped pending lock; a null entry */
 	set_pending(victim->type, &list[4].head, (void *)4096);
 	store_pointer(victim->type, &list[5].lock[0], NULL, 0);
 	set_pending(victim->type, &list[5].head, &list[5].lock[4]);
@@ -207,7 +207,7 @@ TEST_F(list, broken_lists)
 	}
 }
 
-/* A futex that cannot be written ends its list. */
+/* A read-only futex ends its list. */
 static int hold_read_only(struct victim *victim)
 {
 	struct lock *lock;
@@ -257,8 +257,8 @@ TEST_F(list, many_locks_in_circle)
 }
 
 /*
- * Entries that the thread does not hold end their list with the 2048th of them. The
- * arg is how many of them are before a lock that it does hold.
+ * The 2048th entry that the thread does not hold ends its list. The arg is the number
+ * of such entries before a held lock.
  */
 static const uint32_t not_held[] = { 0, 1, FUTEX_WAITERS | 1, FUTEX_OWNER_DIED };
 
@@ -275,11 +275,11 @@ static int hold_behind_others(struct victim *victim)
 	make_list(victim->type, &area->many_head, area->many, victim->arg + 1);
 	release_locks(area->many, victim->arg);
 	take_locks(&area->many[victim->arg], 1);
-	/* A list of its own is not shorter because of that one. */
+	/* That list does not shorten this one. */
 	make_list(victim->type, &area->list[0].head, area->list[0].lock, LOCKS_PER_LIST);
 	release_locks(area->list[0].lock, LOCKS_PER_LIST - 1);
 	take_locks(&area->list[0].lock[LOCKS_PER_LIST - 1], 1);
-	/* Handled whatever is in the list */
+	/* The pending lock is handled whatever is on the list. */
 	take_locks(area->list[1].lock, 1);
 	set_pending(victim->type, &area->many_head, &area->list[1].lock[0]);
 	CHECK(set_robust_list2(&area->many_head, ROBUST_LIST_NEW, victim->type) == 0);
@@ -307,8 +307,8 @@ TEST_F(list, limit_of_others)
 }
 
 /*
- * Those that it holds in between do not count: 2047 others among 5000, and the lock
- * behind them. With one more, which is the last but one, that lock is left.
+ * Held entries in between do not count: the walk passes 2047 others among 5000, and
+ * handles the lock behind them. One more, the last but one, ends the list before it.
  */
 static int hold_among_others(struct victim *victim)
 {
@@ -338,8 +338,8 @@ TEST_F(list, limit_of_others_among_held)
 }
 
 /*
- * The pending lock is handled last. Where it is in the list too, it is passed by there,
- * and counts as one that is not held: others, the pending one, a held one.
+ * The pending lock is handled last. If it is also on the list, the walk skips it there
+ * and counts it as not held. The list has others, the pending lock, and a held one.
  */
 static int hold_behind_pending(struct victim *victim)
 {
@@ -368,7 +368,7 @@ TEST_F(list, limit_of_others_with_pending)
 	}
 }
 
-/* As many others as there may be in each of all lists, and a lock behind them */
+/* All lists, each with as many others as the limit allows, and a held lock behind them */
 static int hold_behind_others_in_all(struct victim *victim)
 {
 	struct lock *lock = (void *)LOCKS_ADDRESS;
@@ -401,7 +401,7 @@ TEST_F(list, limit_of_others_is_per_list)
 	munmap(lock, size);
 }
 
-/* All locks are in a list that leads into a circle without the head. */
+/* Puts all locks on a list that leads into a cycle without the head. */
 static int hold_circle(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -420,7 +420,7 @@ TEST_F(list, circles)
 	}
 }
 
-/* A circle of others, in which one lock is held or none */
+/* A cycle of others, with one held lock or none */
 static int hold_one_in_circle(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -432,7 +432,7 @@ static int hold_one_in_circle(struct victim *victim)
 		take_locks(&list->lock[victim->arg], 1);
 	else
 		store_pointer(victim->type, &list->lock[LOCKS_PER_LIST - 1], &list->lock[0], 0);
-	/* The list after it */
+	/* The next list */
 	make_list(victim->type, &list[1].head, list[1].lock, 1);
 	take_locks(list[1].lock, 1);
 	CHECK(set_robust_list2(&list[1].head, ROBUST_LIST_NEW, victim->type) == 1);
@@ -453,7 +453,7 @@ TEST_F(list, circles_of_others)
 	}
 }
 
-/* The pending lock is a circle of its own. */
+/* The pending lock is a cycle of its own. */
 static int hold_pending_circle(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -477,7 +477,7 @@ TEST_F(list, circle_of_pending)
 	EXPECT_EQ(FUTEX_OWNER_DIED, atomic_load(&self->area->list->lock[0].futex));
 	EXPECT_EQ(FUTEX_OWNER_DIED | FUTEX_WAITERS,
 		  atomic_load(&self->area->list->lock[1].futex));
-	/* It has woken one waiter, and not one for each time that it came by. */
+	/* The walk has woken one waiter, and not one for each lap. */
 	EXPECT_EQ(1, syscall(SYS_futex, &self->area->list->lock[1].futex, FUTEX_WAKE, INT_MAX,
 			     NULL, NULL, 0));
 	for (int i = 0; i < 2; i++)
@@ -485,13 +485,13 @@ TEST_F(list, circle_of_pending)
 }
 
 /*
- * How many entries that its thread holds an exit handles, in all lists together: the
- * kernel's own bound, HELD_LIMIT in kernel/futex/robust_list2/walk.rs.
+ * The limit of held entries in one exit, over all lists: HELD_LIMIT in
+ * kernel/futex/robust_list2/walk.rs.
  */
 #define HELD_LIMIT	1048576
 #define HELD_SIZE	((HELD_LIMIT + 1) * sizeof(struct lock))
 
-/* One list that is as long as that, or longer */
+/* Registers one list of at least that length. */
 static int hold_longest(struct victim *victim)
 {
 	struct lock *lock = (void *)LOCKS_ADDRESS;
@@ -499,7 +499,7 @@ static int hold_longest(struct victim *victim)
 
 	make_list(victim->type, &list->head, lock, HELD_LIMIT + victim->arg);
 	take_locks(lock, HELD_LIMIT + victim->arg);
-	/* Still handled, after the limit too */
+	/* The pending lock is handled even after the limit. */
 	take_locks(list->lock, 1);
 	set_pending(victim->type, &list->head, &list->lock[0]);
 	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
@@ -520,7 +520,7 @@ TEST_F_TIMEOUT(list, limit_of_held, 300)
 	munmap(lock, HELD_SIZE);
 }
 
-/* Three lists: one of 5000, one that leaves room for 3 more, one of which those 3 are handled */
+/* Three lists: 5000 entries, all but 3 of the rest of the limit, and one with 3 handled */
 static int hold_three_long_lists(struct victim *victim)
 {
 	struct lock *lock = (void *)LOCKS_ADDRESS;
@@ -532,7 +532,7 @@ static int hold_three_long_lists(struct victim *victim)
 	make_list(victim->type, &area->list[1].head, lock, length);
 	take_locks(lock, length);
 	make_list(victim->type, &area->list[2].head, area->list[2].lock, LOCKS_PER_LIST);
-	/* Others do not count. */
+	/* Entries of others do not count. */
 	take_locks(&area->list[2].lock[4], LOCKS_PER_LIST - 4);
 	CHECK(set_robust_list2(&area->many_head, ROBUST_LIST_NEW, victim->type) == 0);
 	CHECK(set_robust_list2(&area->list[1].head, ROBUST_LIST_NEW, victim->type) == 1);
@@ -556,8 +556,8 @@ TEST_F_TIMEOUT(list, limit_of_held_is_for_all_lists, 300)
 }
 
 /*
- * On one CPU, another task runs while the longest list is walked: it sees a
- * futex at the beginning that is marked and one at the end that is not yet.
+ * On one CPU, another task runs during the walk of the longest list: it sees a marked
+ * futex at the start of the list and an unmarked one at its end.
  */
 TEST_F_TIMEOUT(list, walk_is_preemptible, 300)
 {
@@ -590,9 +590,9 @@ TEST_F_TIMEOUT(list, walk_is_preemptible, 300)
 }
 
 /*
- * Many threads have one and the same circle in all of their lists, of more entries than
- * any walk visits, and none of them is theirs. Their death costs about as much per list
- * as with a list of set_robust_list().
+ * Many threads register the same cycle in all of their lists. It has more entries than
+ * any walk visits, and the threads hold none of them. Their exit costs about as much per
+ * list as with set_robust_list().
  */
 #define CIRCLE_THREADS	64
 
@@ -625,7 +625,7 @@ static void *register_circle(void *arg)
 
 static int share_circle(struct victim *victim)
 {
-	/* The type of a list of set_robust_list() is given. */
+	/* set_robust_list() takes lists of one type only. */
 	unsigned int type = victim->arg ? victim->type : native_type();
 	struct lock *lock = (void *)LOCKS_ADDRESS;
 	static atomic_int ready, failed;
@@ -671,14 +671,14 @@ TEST_F_TIMEOUT(list, threads_share_one_circle, 300)
 	}
 	TH_LOG("%d threads with one list of set_robust_list() each: %.2f s, with %d lists: %.2f s",
 	       CIRCLE_THREADS, took[0], lists, took[1]);
-	/* Without a bound it is half a million entries per list instead of 2048. */
+	/* Without a limit each list has half a million entries instead of 2048. */
 	EXPECT_LT(took[1], 2 + 4 * lists * took[0]);
 	munmap(lock, HELD_SIZE);
 }
 
 /*
- * The entries are in memory that can only be read, in a circle, and the futexes
- * elsewhere: nothing is written to find the circle.
+ * A cycle of entries in read-only memory, with futexes elsewhere: the walk does not
+ * write to the entries.
  */
 static int hold_read_only_entries(struct victim *victim)
 {
@@ -707,7 +707,7 @@ TEST_F(list, read_only_entries)
 	}
 }
 
-/* The futex is before the entry. */
+/* The futex precedes its entry. */
 static int hold_negative_offset(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -715,7 +715,7 @@ static int hold_negative_offset(struct victim *victim)
 	CHECK(!hold_locks(victim));
 	set_offset(victim->type, &list->head,
 		   (long)offsetof(struct lock, futex) - (long)sizeof(struct lock));
-	/* Entry 0 would have its futex in the head. */
+	/* The futex of entry 0 would be in the head. */
 	store_pointer(victim->type, &list->head, &list->lock[1], 0);
 	return 0;
 }
@@ -727,7 +727,7 @@ TEST_F(list, negative_offset)
 	EXPECT_EQ(self->victim.pid, atomic_load(&self->area->list->lock[LOCKS_PER_LIST - 1].futex));
 }
 
-/* Bit 0 of a pointer is not a part of the address. */
+/* Bit 0 of a pointer is no part of the address. */
 static int hold_pi_entries(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -746,15 +746,15 @@ TEST_F(list, pi_bit)
 }
 
 /*
- * The bit is that of the pointer to the entry, not of the one in it, and says that
- * nobody is to be woken: whoever waits as if for a plain lock, sleeps on.
+ * Bit 0 of the pointer to an entry counts, not bit 0 of the pointer in it. If it is set,
+ * the walk wakes nobody, so a waiter for a plain lock sleeps on.
  */
 static int hold_two_kinds(struct victim *victim)
 {
 	struct lock *lock = victim->area->list->lock;
 
 	CHECK(!hold_locks(victim));
-	/* 0: plain, 1: PI, 2: PI, 3: plain, and so on as before */
+	/* 0: plain, 1: PI, 2: PI, 3: plain, the rest unchanged */
 	store_pointer(victim->type, &lock[0], &lock[1], FUTEX_ROBUST_MOD_PI);
 	store_pointer(victim->type, &lock[1], &lock[2], FUTEX_ROBUST_MOD_PI);
 	return 0;
@@ -802,7 +802,7 @@ TEST_F(list, pi_pending_wakes_nobody)
 	EXPECT_TRUE(finish_waiter(&waiter));
 }
 
-/* A PI lock of a process that died goes to who waits for it. */
+/* A waiter gets the PI lock of a process that died. */
 static int hold_pi_lock(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -836,7 +836,7 @@ TEST_F(list, pi_lock)
 	EXPECT_EQ(waiter.tid, atomic_load(futex) & FUTEX_TID_MASK);
 	EXPECT_NE(0, atomic_load(futex) & FUTEX_OWNER_DIED);
 
-	/* And without a waiter, to who comes later; the thread above has not let go. */
+	/* Without a waiter a later caller gets the lock. The thread above has not unlocked it. */
 	atomic_store(futex, 0);
 	run_victim(_metadata, &self->victim, hold_pi_lock);
 	EXPECT_EQ(FUTEX_OWNER_DIED, atomic_load(futex));
@@ -866,14 +866,14 @@ TEST_F(list, fork_starts_with_none)
 	make_list(variant->type, &list->head, list->lock, 4);
 	ASSERT_EQ(0, set_robust_list2(&list->head, ROBUST_LIST_NEW, variant->type));
 	start_victim(_metadata, &self->victim, inherit_nothing);
-	/* If the child had its parent's list, it would find its own TID there. */
+	/* With its parent's list the child would find its own TID and mark these words. */
 	for (int i = 0; i < 4; i++)
 		atomic_store(&list->lock[i].futex, self->victim.pid);
 	kill_victim(_metadata, &self->victim);
 	EXPECT_EQ(0, count_died(list->lock, LOCKS_PER_LIST));
 	EXPECT_LIST(0, list, variant->type);
 
-	/* With a list of its own there, it does. */
+	/* A list of the child's own is walked. */
 	run_victim(_metadata, &self->victim, hold_locks);
 	EXPECT_EQ(LOCKS_PER_LIST, count_died(list->lock, LOCKS_PER_LIST));
 	EXPECT_LIST(0, list, variant->type);
@@ -898,7 +898,7 @@ TEST_F(list, legacy_and_new)
 	EXPECT_EQ(5, count_died(self->area->list[1].lock, LOCKS_PER_LIST));
 }
 
-/* A normal exit is a death like any other. */
+/* A normal exit also walks the lists. */
 TEST_F(list, exit)
 {
 	int status;
@@ -913,7 +913,7 @@ TEST_F(list, exit)
 }
 
 #ifdef BUILD_64
-/* An emulator's thread: the C library's list, one of the emulator, one of the guest. */
+/* An emulator thread: lists of the C library, of the emulator and of the guest */
 static int hold_three_kinds(struct victim *victim)
 {
 	struct area *area = victim->area;
@@ -941,7 +941,7 @@ TEST(legacy_64bit_and_32bit_list)
 		EXPECT_EQ(4, count_died(victim.area->list[i].lock, LOCKS_PER_LIST));
 }
 
-/* The last 12 bytes below 4 GiB are a head like any other. */
+/* The last 12 bytes below 4 GiB are a valid head. */
 #define LAST_PAGE	0xfffff000UL
 #define LAST_HEAD	0xfffffff4UL
 
@@ -977,7 +977,7 @@ TEST(list_at_4gib)
 	EXPECT_EQ(3, count_died(victim.area->list->lock, LOCKS_PER_LIST));
 }
 
-/* Entry and offset are below 4 GiB, their sum is not: a 32-bit program has the carry nowhere. */
+/* Entry and offset are below 4 GiB, but their sum is not: it wraps as in a 32-bit program. */
 #define HIGH_ENTRIES	0xf0000000UL
 
 static int hold_wrapped_futexes(struct victim *victim)
@@ -989,7 +989,7 @@ static int hold_wrapped_futexes(struct victim *victim)
 	entry = mmap((void *)HIGH_ENTRIES, 65536, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	CHECK(entry == (void *)HIGH_ENTRIES);
-	/* Where the futexes were if the addresses did not wrap */
+	/* The futexes of addresses that do not wrap */
 	wrong = mmap((void *)(AREA_ADDRESS + (1UL << 32)), sizeof(struct area),
 		     PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
 		     -1, 0);
@@ -1017,7 +1017,7 @@ TEST(offset_wraps_at_4gib)
 }
 #endif
 
-/* Somebody else rewrites the pointers while the kernel walks over them. */
+/* Rewrites the pointers while the kernel walks the list. */
 static void *rewrite_pointers(void *arg)
 {
 	struct victim *victim = arg;
@@ -1042,7 +1042,7 @@ TEST_F(list, rewritten_under_the_walk)
 	atomic_store(&self->area->list[0].lock[0].futex, 1);
 	pthread_join(thread, NULL);
 
-	/* Each word is the dead owner's, or was marked; what is reachable is chance. */
+	/* Each word holds the dead owner's TID or is marked, depending on the races. */
 	for (int i = 0; i < MANY_LOCKS; i++) {
 		uint32_t word = atomic_load(&self->area->many[i].futex);
 
