@@ -46,7 +46,7 @@ pub struct Registers<'a>(&'a bindings::pt_regs);
 /// Registers hold six arguments. Which ones they are is in the `syscall_wrapper.h` of each
 /// architecture.
 impl<'a> Registers<'a> {
-    /// Uses what the architecture's entry code passes to a system call.
+    /// Wraps the registers that the architecture's entry code passes to a system call.
     ///
     /// # Safety
     ///
@@ -112,8 +112,8 @@ impl<'a> Registers<'a> {
 
 /// A type that a system call can have as an argument.
 ///
-/// A register is as wide as the kernel's `long`. What of it belongs to the argument is a matter of
-/// the argument's type, and the rest is whatever the program left there.
+/// A register is as wide as the kernel's `long`. The argument's type decides which bits belong to
+/// the argument. The program may leave anything in the others.
 pub trait Argument: Sized {
     /// Takes the argument out of a register of a program of the kernel's own width.
     ///
@@ -131,7 +131,7 @@ pub trait Argument: Sized {
 /// The lower 32 bits of a register.
 #[inline(always)]
 fn lower_half(register: usize) -> u32 {
-    // CAST: The upper half is dropped, as it is not part of the argument.
+    // CAST: The upper half is not part of the argument.
     register as u32
 }
 
@@ -172,7 +172,7 @@ impl Argument for UserPtr {
     }
 }
 
-/// Turns the result of a system call into its return value: what it is, or a negative errno.
+/// Turns the result of a system call into its return value: the value, or a negative errno.
 #[doc(hidden)]
 #[inline(always)]
 pub fn into_return_value(result: Result<c_long>) -> c_long {
@@ -216,7 +216,7 @@ impl AllowErrorInjection {
     pub const fn errno(entry_point: EntryPoint) -> Self {
         Self {
             addr: entry_point,
-            // CAST: An enumerator of a few values.
+            // CAST: The enumerator is a small number.
             etype: bindings::EI_ETYPE_ERRNO as c_int,
         }
     }

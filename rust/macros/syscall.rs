@@ -20,7 +20,7 @@ const MAX_ARGS: usize = 6;
 struct Abi {
     /// When this calling convention exists, as a predicate for `#[cfg]`.
     cfg: TokenStream,
-    /// What comes before `sys_` in the names of the system call table.
+    /// The prefix of `sys_` in the names of the system call table.
     prefix: &'static str,
     /// The method of `kernel::syscall::Registers` that returns an argument's register.
     register: TokenStream,
@@ -133,8 +133,8 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
                     regs: *const ::kernel::bindings::pt_regs,
                 ) -> ::kernel::ffi::c_long {
                     // SAFETY: Only the architecture's entry code calls this function, through the
-                    // system call table. It passes the registers of the current task, which do not
-                    // change before the arguments have been taken out of them.
+                    // system call table. It passes the registers of the current task, and nothing
+                    // changes them before the arguments are decoded.
                     let regs = unsafe { ::kernel::syscall::Registers::from_raw(regs) };
 
                     #common(#(
