@@ -561,16 +561,10 @@ TEST_F_TIMEOUT(list, limit_of_held_is_for_all_lists, 300)
  */
 TEST_F_TIMEOUT(list, walk_is_preemptible, 300)
 {
-	const struct timespec nap = { .tv_nsec = 100000 };
-	struct sched_param param = { .sched_priority = 1 };
 	int in_the_walk = 0;
 	struct lock *lock;
-	cpu_set_t one;
 
-	CPU_ZERO(&one);
-	CPU_SET(0, &one);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
-	if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param))
+	if (!rule_one_cpu(_metadata, 1))
 		SKIP(return, "needs the right to have real-time priority");
 	lock = map_shared(_metadata, LOCKS_ADDRESS, HELD_SIZE);
 	start_victim(_metadata, &self->victim, hold_longest);
@@ -581,7 +575,7 @@ TEST_F_TIMEOUT(list, walk_is_preemptible, 300)
 		bool done = atomic_load(&lock[HELD_LIMIT - 1].futex) == FUTEX_OWNER_DIED;
 
 		in_the_walk += begun && !done;
-		nanosleep(&nap, NULL);
+		nap();
 	}
 	EXPECT_LT(0, in_the_walk);
 	TH_LOG("ran %d times while the list was walked", in_the_walk);
