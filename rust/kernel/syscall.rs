@@ -7,6 +7,10 @@
 //! comes out of a register, how the result becomes a return value, and the entry of the error
 //! injection list.
 //!
+//! An architecture that selects `ARCH_HAS_SYSCALL_WRAPPER` passes the registers to its entry
+//! points, and needs a method of `Registers` and an entry of the macro's list. All others pass
+//! the arguments, and need nothing.
+//!
 //! C headers: [`include/linux/syscalls.h`](srctree/include/linux/syscalls.h),
 //! [`include/linux/compat.h`](srctree/include/linux/compat.h),
 //! `arch/*/include/asm/syscall_wrapper.h`
@@ -21,7 +25,7 @@ use crate::{
 pub use crate::macros::syscall;
 
 /// Returns whether the current system call comes from a 32-bit program on a 64-bit kernel: from
-/// an i386 or x32 one on x86-64, from an AArch32 one on arm64.
+/// an i386 or x32 one on x86-64, from an AArch32 one on arm64, from a riscv32 one on riscv64.
 #[inline]
 pub fn in_compat_syscall() -> bool {
     // SAFETY: An FFI call with no additional requirements.
@@ -39,12 +43,14 @@ pub fn in_64bit_syscall() -> bool {
 /// # Invariants
 ///
 /// They are those of the current task, in a system call that has not returned.
+#[cfg(CONFIG_ARCH_HAS_SYSCALL_WRAPPER)]
 #[doc(hidden)]
 #[derive(Clone, Copy)]
 pub struct Registers<'a>(&'a bindings::pt_regs);
 
 /// Registers hold six arguments. Which ones they are is in the `syscall_wrapper.h` of each
 /// architecture.
+#[cfg(CONFIG_ARCH_HAS_SYSCALL_WRAPPER)]
 impl<'a> Registers<'a> {
     /// Wraps the registers that the architecture's entry code passes to a system call.
     ///
@@ -107,6 +113,28 @@ impl<'a> Registers<'a> {
             n => regs[n],
         };
         casts::arch::u64_as_usize(register)
+    }
+
+    /// Argument `N`, counted from 0, of a system call in the kernel's own calling convention.
+    ///
+    /// On riscv64 this is `SC_RISCV_REGS_TO_ARGS`, which is for riscv32 programs too.
+    #[cfg(all(CONFIG_RISCV, CONFIG_64BIT))]
+    #[inline(always)]
+    pub fn native<const N: usize>(self) -> usize {
+        const { assert!(N < 6) };
+
+        // SAFETY: `a_regs` and the structure without a name in its place are two views of the
+        // same registers, both of them integers.
+        let regs = unsafe { &self.0.__bindgen_anon_1.a_regs };
+        match N {
+            // `a0` is where the return value goes, tracers see and change it there.
+            0 => self.0.orig_a0,
+            1 => regs.a1,
+            2 => regs.a2,
+            3 => regs.a3,
+            4 => regs.a4,
+            _ => regs.a5,
+        }
     }
 }
 
@@ -183,13 +211,10 @@ pub fn into_return_value(result: Result<c_long>) -> c_long {
     }
 }
 
-/// The type of an entry point that takes the registers.
-#[doc(hidden)]
-pub type EntryPoint = unsafe extern "C" fn(*const bindings::pt_regs) -> c_long;
-
 /// An entry of the list of functions for which errors can be injected.
 ///
-/// This is what `ALLOW_ERROR_INJECTION(entry_point, ERRNO)` is in C.
+/// This is what `ALLOW_ERROR_INJECTION(entry_point, ERRNO)` is in C. `F` is the type of a pointer
+/// to the entry point.
 ///
 /// # Invariants
 ///
@@ -197,23 +222,27 @@ pub type EntryPoint = unsafe extern "C" fn(*const bindings::pt_regs) -> c_long;
 #[doc(hidden)]
 #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
 #[repr(C)]
-pub struct AllowErrorInjection {
+pub struct AllowErrorInjection<F> {
     // An integer in C, which a constant expression in Rust cannot make of a pointer.
-    addr: EntryPoint,
+    addr: F,
     etype: c_int,
 }
 
 #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
-static_assert!(
-    size_of::<AllowErrorInjection>() == size_of::<bindings::error_injection_entry>()
-        && core::mem::offset_of!(AllowErrorInjection, etype)
-            == core::mem::offset_of!(bindings::error_injection_entry, etype)
-);
-
-#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
-impl AllowErrorInjection {
+impl<F: Copy> AllowErrorInjection<F> {
     /// Creates the entry for a system call.
-    pub const fn errno(entry_point: EntryPoint) -> Self {
+    pub const fn errno(entry_point: F) -> Self {
+        use core::mem::offset_of;
+
+        const {
+            assert!(
+                size_of::<Self>() == size_of::<bindings::error_injection_entry>()
+                    && offset_of!(Self, etype)
+                        == offset_of!(bindings::error_injection_entry, etype)
+            );
+        }
+
+        // INVARIANT: By the assertion.
         Self {
             addr: entry_point,
             // CAST: The enumerator is a small number.

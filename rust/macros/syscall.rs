@@ -8,6 +8,7 @@ use quote::{
 use syn::{
     Error,
     FnArg,
+    Ident,
     ItemFn,
     Result,
     Type, //
@@ -16,8 +17,8 @@ use syn::{
 /// Registers hold this many arguments (`SYSCALL_DEFINE_MAXARGS`).
 const MAX_ARGS: usize = 6;
 
-/// Where an architecture's calling conventions have their entry points.
-struct Abi {
+/// A calling convention whose entry points take the registers: `ARCH_HAS_SYSCALL_WRAPPER`.
+struct Wrapper {
     /// When this calling convention exists, as a predicate for `#[cfg]`.
     cfg: TokenStream,
     /// The prefix of `sys_` in the names of the system call table.
@@ -28,26 +29,32 @@ struct Abi {
     decode: TokenStream,
 }
 
-/// All entry points that one system call has, over all configurations.
+/// All such entry points that one system call has, over all configurations.
 ///
-/// An architecture that is not in the list does not build.
-fn abis() -> [Abi; 3] {
+/// An architecture that has wrappers and is not in the list does not build.
+fn wrappers() -> [Wrapper; 4] {
     [
-        Abi {
+        Wrapper {
             cfg: quote!(all(CONFIG_X86_64, not(CONFIG_UML))),
             prefix: "__x64_",
             register: quote!(native),
             decode: quote!(from_native),
         },
-        Abi {
+        Wrapper {
             cfg: quote!(all(CONFIG_IA32_EMULATION, not(CONFIG_UML))),
             prefix: "__ia32_",
             register: quote!(ia32),
             decode: quote!(from_compat),
         },
-        Abi {
+        Wrapper {
             cfg: quote!(CONFIG_ARM64),
             prefix: "__arm64_",
+            register: quote!(native),
+            decode: quote!(from_native),
+        },
+        Wrapper {
+            cfg: quote!(all(CONFIG_RISCV, CONFIG_64BIT)),
+            prefix: "__riscv_",
             register: quote!(native),
             decode: quote!(from_native),
         },
@@ -107,6 +114,19 @@ fn argument_types(f: &ItemFn) -> Result<Vec<&Type>> {
         .collect()
 }
 
+/// What `ALLOW_ERROR_INJECTION(entry_point, ERRNO)` is in C. `signature` is the type of the entry
+/// point, without the return value.
+fn allow_error_injection(entry_point: &Ident, signature: TokenStream) -> TokenStream {
+    quote! {
+        #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
+        #[used(compiler)]
+        #[link_section = "_error_injection_whitelist"]
+        static ALLOW_ERROR_INJECTION: ::kernel::syscall::AllowErrorInjection<
+            #signature -> ::kernel::ffi::c_long
+        > = ::kernel::syscall::AllowErrorInjection::errno(#entry_point);
+    }
+}
+
 /// Please see [`crate::syscall`] for documentation.
 pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
     let types = argument_types(&f)?;
@@ -116,14 +136,20 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
     // Between the entry points and the function, as with `SYSCALL_DEFINE`.
     let common = format_ident!("__do_sys_{name}");
 
-    let entry_points = abis().into_iter().map(|abi| {
-        let Abi {
+    let wrappers = wrappers();
+    let known = wrappers.iter().map(|wrapper| &wrapper.cfg);
+    let wrapper_entry_points = wrappers.iter().map(|wrapper| {
+        let Wrapper {
             cfg,
             prefix,
             register,
             decode,
-        } = abi;
+        } = wrapper;
         let entry_point = format_ident!("{prefix}sys_{name}");
+        let allow_error_injection = allow_error_injection(
+            &entry_point,
+            quote!(unsafe extern "C" fn(*const ::kernel::bindings::pt_regs)),
+        );
 
         quote! {
             #[cfg(#cfg)]
@@ -144,15 +170,16 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
                     ),*)
                 }
 
-                #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
-                #[used(compiler)]
-                #[link_section = "_error_injection_whitelist"]
-                static ALLOW_ERROR_INJECTION: ::kernel::syscall::AllowErrorInjection =
-                    ::kernel::syscall::AllowErrorInjection::errno(#entry_point);
+                #allow_error_injection
             };
         }
     });
-    let known = abis().into_iter().map(|abi| abi.cfg);
+
+    // Without wrappers the entry code passes a `long` for each argument.
+    let entry_point = format_ident!("sys_{name}");
+    let longs: Vec<_> = types.iter().map(|_| quote!(usize)).collect();
+    let allow_error_injection =
+        allow_error_injection(&entry_point, quote!(extern "C" fn(#(#longs),*)));
 
     Ok(quote! {
         #[inline(always)]
@@ -163,9 +190,21 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
             ::kernel::syscall::into_return_value(#name(#(#arguments),*))
         }
 
-        #(#entry_points)*
+        #(#wrapper_entry_points)*
 
-        #[cfg(not(any(#(#known),*)))]
+        #[cfg(not(CONFIG_ARCH_HAS_SYSCALL_WRAPPER))]
+        const _: () = {
+            #[no_mangle]
+            extern "C" fn #entry_point(#(#arguments: usize),*) -> ::kernel::ffi::c_long {
+                #common(#(
+                    <#types as ::kernel::syscall::Argument>::from_native(#arguments)
+                ),*)
+            }
+
+            #allow_error_injection
+        };
+
+        #[cfg(all(CONFIG_ARCH_HAS_SYSCALL_WRAPPER, not(any(#(#known),*))))]
         ::core::compile_error!("`#[syscall]` does not know this architecture's entry points");
     })
 }
