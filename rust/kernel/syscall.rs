@@ -9,7 +9,7 @@
 //!
 //! An architecture that selects `ARCH_HAS_SYSCALL_WRAPPER` passes the registers to its entry
 //! points, and needs a method of `Registers` and an entry of the macro's list. All others pass
-//! the arguments, and need nothing.
+//! the arguments, and need nothing. Either kind selects `HAVE_RUST_SYSCALL`.
 //!
 //! C headers: [`include/linux/syscalls.h`](srctree/include/linux/syscalls.h),
 //! [`include/linux/compat.h`](srctree/include/linux/compat.h),
