@@ -5,11 +5,11 @@
 
 ARCH ?= x86_64
 CONFIG ?= default
-ARCHES := x86_64 arm64
+ARCHES ?= x86_64 arm64
 
 # What the scripts take from the environment.
 export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF OUT SEED SHORT TOOLCHAIN
-export FULL LSMOD
+export FULL LSMOD ARCHES
 
 H := harness
 

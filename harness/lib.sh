@@ -47,23 +47,29 @@ die() {
 	exit 1
 }
 
-# Checks ARCH and sets the names that other programs have for it.
+# The architectures that have the calls.  What an architecture is made of is in
+# harness/arches/ARCH.sh and harness/configs/ARCH.config, and nowhere else.
+readonly ALL_ARCHES=(x86_64 arm64)
+
+# set_arch ARCH: checks ARCH and sets what scripts know of it:
+#  KARCH, IMAGE       what the kernel's make calls it, and the path of the image
+#  CROSS              what the names of GCC's programs begin with
+#  ABIS               the ABIs of its programs, the kernel's own first
+#  COMPILERS, HEADERS by ABI: the compiler, and what "make headers_install" calls it
+#  MACHINES           the machines of its programs, in the words of readelf
+#  DEB_ARCH, CONSOLE  Debian's name for it, and the guest's console
+#  DEPS               by purpose (guest, programs, gcc, oldest, system): Debian's packages
+#  QEMU               QEMU's program, machine and CPU
+#  VIRTIO_SERIAL      QEMU's device for the channels to the host
+#  boot_parameters    what is on the command line of its kernels
 set_arch() {
-	case ${1:-} in
-	x86_64)
-		ARCH=x86_64 KARCH=x86_64 IMAGE=arch/x86/boot/bzImage
-		;;
-	arm64)
-		ARCH=arm64 KARCH=arm64 IMAGE=arch/arm64/boot/Image
-		;;
-	i386)
-		# For the matrix: a kernel that cannot have Rust.
-		ARCH=i386 KARCH=i386 IMAGE=arch/x86/boot/bzImage
-		;;
-	*)
-		die "ARCH=${1:-} is not known: use ARCH=x86_64 or ARCH=arm64"
-		;;
-	esac
+	ARCH=${1:-}
+	[[ $ARCH =~ ^[a-z0-9_]+$ && -f $TOP/harness/arches/$ARCH.sh ]] ||
+		die "ARCH=$ARCH is not known: use ARCH=$(sed 's/ /, /g; s/, \([^ ]*\)$/ or \1/' <<<"${ALL_ARCHES[*]}")"
+	unset COMPILERS HEADERS DEPS
+	declare -gA COMPILERS HEADERS DEPS
+	# shellcheck source=harness/arches/x86_64.sh
+	source "$TOP/harness/arches/$ARCH.sh"
 	export ARCH KARCH IMAGE
 }
 
@@ -91,10 +97,22 @@ set_config() {
 	OBJ=$ROOT/$ARCH-$CONFIG$BUILT_BY TREE=$ROOT/linux LOGS=$ROOT/logs/$ARCH-$CONFIG$BUILT_BY
 }
 
-# arches_of CONFIG: the architectures that have what it asks for.
+# arches_of CONFIG: those of ARCHES that have what it asks for.
 arches_of() {
-	[[ +$1+ == *+swtags+* ]] || echo x86_64
-	echo arm64
+	local arch
+	for arch in ${ARCHES:-x86_64 arm64}; do
+		(set_arch "$arch") || return
+		[[ +$1+ == *+swtags+* && $arch != arm64 ]] || echo "$arch"
+	done
+}
+
+# abis_of CONFIG: the ABIs of ARCH that such a kernel has, its own first.
+abis_of() {
+	if [[ $1 == *nocompat* ]]; then
+		echo "${ABIS[0]}"
+	else
+		printf '%s\n' "${ABIS[@]}"
+	fi
 }
 
 # with_lock NAME COMMAND...: one process at a time does what NAME stands for.

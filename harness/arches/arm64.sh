@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034
+#
+# arm64, which runs AArch32 programs, too.
+
+KARCH=arm64 IMAGE=arch/arm64/boot/Image CROSS=aarch64-linux-gnu-
+ABIS=(arm64 arm) MACHINES='AArch64|ARM'
+COMPILERS=([arm64]=aarch64-linux-gnu-gcc [arm]=arm-linux-gnueabihf-gcc)
+HEADERS=([arm64]=arm64 [arm]=arm)
+DEB_ARCH=arm64 CONSOLE=ttyAMA0
+DEPS=(
+	[guest]=qemu-system-arm
+	[programs]='make rsync gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+		gcc-arm-linux-gnueabihf libc6-dev-armhf-cross'
+	[gcc]=gcc-aarch64-linux-gnu
+	[oldest]=gcc-$OLDEST_GCC-aarch64-linux-gnu
+	[system]='arch-test qemu-user-static'
+)
+QEMU=(qemu-system-aarch64 -M virt -cpu "max,pauth-impdef=on")
+VIRTIO_SERIAL=virtio-serial-device
+
+boot_parameters() {
+	# KASAN by tags remembers the addresses of the last objects, where kmemleak sees
+	# them, and would take none of these for lost.
+	[[ $CONFIG != *swtags* ]] || echo kasan.stacktrace=off
+}

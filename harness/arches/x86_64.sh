@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034
+#
+# x86-64, which runs i386 programs, too.
+
+KARCH=x86_64 IMAGE=arch/x86/boot/bzImage CROSS=
+ABIS=(x86_64 i386) MACHINES='X86-64|80386'
+COMPILERS=([x86_64]=gcc [i386]=i686-linux-gnu-gcc)
+HEADERS=([x86_64]=x86 [i386]=x86)
+DEB_ARCH=amd64 CONSOLE=ttyS0
+DEPS=(
+	[guest]='qemu-system-x86 gcc libc6-dev'
+	[programs]='gcc libc6-dev make rsync gcc-i686-linux-gnu libc6-dev-i386-cross'
+	[gcc]=gcc
+	[oldest]=gcc-$OLDEST_GCC
+	[system]=debian-archive-keyring
+)
+QEMU=(qemu-system-x86_64 -M "microvm,acpi=off,x-option-roms=off,pic=on,pit=on,rtc=on"
+	-cpu "max,migratable=off,+invtsc")
+VIRTIO_SERIAL=virtio-serial-device
+
+boot_parameters() {
+	# On a busy host the timer can seem to be dead for as long as the kernel tests it.
+	echo "reboot=t tsc=reliable no_timer_check"
+	# identify_cpu() forgets for a moment what the boot CPU can do. With five levels
+	# of page tables, KASAN mistakes each access of an interrupt in between.
+	[[ $CONFIG != *debug* ]] || echo no5lvl
+	# With ICOUNT the guest's counter is not the host's, and it can be measured.
+	[[ -n $ICOUNT ]] || echo "tsc_early_khz=$(tsc_khz)"
+}
