@@ -49,13 +49,14 @@ die() {
 
 # The architectures that have the calls.  What an architecture is made of is in
 # harness/arches/ARCH.sh and harness/configs/ARCH.config, and nowhere else.
-readonly ALL_ARCHES=(x86_64 arm64)
+readonly ALL_ARCHES=(x86_64 arm64 riscv64)
 
 # set_arch ARCH: checks ARCH and sets what scripts know of it:
 #  KARCH, IMAGE       what the kernel's make calls it, and the path of the image
 #  CROSS              what the names of GCC's programs begin with
 #  ABIS               the ABIs of its programs, the kernel's own first
 #  COMPILERS, HEADERS by ABI: the compiler, and what "make headers_install" calls it
+#  BARE               by ABI that Debian has no C library for: the compiler
 #  MACHINES           the machines of its programs, in the words of readelf
 #  DEB_ARCH, CONSOLE  Debian's name for it, and the guest's console
 #  DEPS               by purpose (guest, programs, gcc, oldest, system): Debian's packages
@@ -66,8 +67,8 @@ set_arch() {
 	ARCH=${1:-}
 	[[ $ARCH =~ ^[a-z0-9_]+$ && -f $TOP/harness/arches/$ARCH.sh ]] ||
 		die "ARCH=$ARCH is not known: use ARCH=$(sed 's/ /, /g; s/, \([^ ]*\)$/ or \1/' <<<"${ALL_ARCHES[*]}")"
-	unset COMPILERS HEADERS DEPS
-	declare -gA COMPILERS HEADERS DEPS
+	unset BARE COMPILERS HEADERS DEPS
+	declare -gA BARE COMPILERS HEADERS DEPS
 	# shellcheck source=harness/arches/x86_64.sh
 	source "$TOP/harness/arches/$ARCH.sh"
 	export ARCH KARCH IMAGE

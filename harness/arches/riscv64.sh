@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034
+#
+# riscv64, which runs riscv32 programs, too: Debian has no C library for these.  The base
+# has Rust with clang only.
+
+KARCH=riscv IMAGE=arch/riscv/boot/Image CROSS=riscv64-linux-gnu-
+ABIS=(riscv64) MACHINES=RISC-V
+COMPILERS=([riscv64]=riscv64-linux-gnu-gcc)
+BARE=([riscv32]="clang-$LLVM_RELEASE --target=riscv32-linux-gnu -march=rv32imac -mabi=ilp32")
+HEADERS=([riscv64]=riscv [riscv32]=riscv)
+DEB_ARCH=riscv64 CONSOLE=ttyS0
+DEPS=(
+	[guest]=qemu-system-misc
+	[programs]="make rsync gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
+		clang-$LLVM_RELEASE lld-$LLVM_RELEASE"
+)
+QEMU=(qemu-system-riscv64 -M virt -cpu rv64)
+VIRTIO_SERIAL=virtio-serial-device
+
+boot_parameters() { :; }
