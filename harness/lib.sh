@@ -49,7 +49,7 @@ die() {
 
 # The architectures that have the calls.  What an architecture is made of is in
 # harness/arches/ARCH.sh and harness/configs/ARCH.config, and nowhere else.
-readonly ALL_ARCHES=(x86_64 arm64 riscv64)
+readonly ALL_ARCHES=(x86_64 arm64 riscv64 loongarch64)
 
 # set_arch ARCH: checks ARCH and sets what scripts know of it:
 #  KARCH, IMAGE       what the kernel's make calls it, and the path of the image
@@ -60,6 +60,7 @@ readonly ALL_ARCHES=(x86_64 arm64 riscv64)
 #  MACHINES           the machines of its programs, in the words of readelf
 #  DEB_ARCH, CONSOLE  Debian's name for it, and the guest's console
 #  DEPS               by purpose (guest, programs, gcc, oldest, system): Debian's packages
+#  UNPACK             by purpose: what harness/unpack gets, of another release of Debian
 #  QEMU               QEMU's program, machine and CPU
 #  VIRTIO_SERIAL      QEMU's device for the channels to the host
 #  boot_parameters    what is on the command line of its kernels
@@ -67,8 +68,8 @@ set_arch() {
 	ARCH=${1:-}
 	[[ $ARCH =~ ^[a-z0-9_]+$ && -f $TOP/harness/arches/$ARCH.sh ]] ||
 		die "ARCH=$ARCH is not known: use ARCH=$(sed 's/ /, /g; s/, \([^ ]*\)$/ or \1/' <<<"${ALL_ARCHES[*]}")"
-	unset BARE COMPILERS HEADERS DEPS
-	declare -gA BARE COMPILERS HEADERS DEPS
+	unset BARE COMPILERS HEADERS DEPS UNPACK
+	declare -gA BARE COMPILERS HEADERS DEPS UNPACK
 	# shellcheck source=harness/arches/x86_64.sh
 	source "$TOP/harness/arches/$ARCH.sh"
 	export ARCH KARCH IMAGE
