@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash disable=SC2034
 #
-# What every script under harness/ shares: where things live, how a script
-# fails, how a long step reports progress, how a finished step is told from an
-# interrupted one.  Sourced, never run.
+# Shared by all scripts under harness/: the paths, the failure of a script, the progress
+# of a long step, and the marks of finished steps.  Sourced, never run.
 
 set -Eeuo pipefail
 # A command that fails where nobody looks at it must not end a script in silence.

@@ -48,8 +48,7 @@ pub fn in_64bit_syscall() -> bool {
 #[derive(Clone, Copy)]
 pub struct Registers<'a>(&'a bindings::pt_regs);
 
-/// Registers hold six arguments. Which ones they are is in the `syscall_wrapper.h` of each
-/// architecture.
+/// Registers hold six arguments. The `syscall_wrapper.h` of each architecture names them.
 #[cfg(CONFIG_ARCH_HAS_SYSCALL_WRAPPER)]
 impl<'a> Registers<'a> {
     /// Wraps the registers that the architecture's entry code passes to a system call.
@@ -223,7 +222,7 @@ pub fn into_return_value(result: Result<c_long>) -> c_long {
 #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
 #[repr(C)]
 pub struct AllowErrorInjection<F> {
-    // An integer in C, which a constant expression in Rust cannot make of a pointer.
+    // C has an integer here, but a Rust constant cannot convert a pointer to an integer.
     addr: F,
     etype: c_int,
 }
