@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of the arguments and results of set_robust_list2() and get_robust_list2().
+ * Tests of the arguments and results of set_robust_list2() and get_robust_list2(), and
+ * of their entries for each ABI. The other robust_list2_*.c test threads that read each
+ * other, die or exec.
  *
  * Most of them run with 32-bit lists, and in 64-bit programs also with 64-bit lists.
- * Built for a 32-bit architecture, they test a 32-bit program on a 64-bit kernel. The
- * other robust_list2_*.c test threads that die or exec.
+ * Built for a 32-bit architecture, they test a 32-bit program on a 64-bit kernel.
  *
- * These tests cannot see leaks (kmemleak does), or a reader that uses the lists of an
- * exiting task after they are freed (KASAN does, with the traffic of
- * get_dying_thread).
+ * These tests cannot see leaks. kmemleak does.
  */
 
 #define _GNU_SOURCE
@@ -33,8 +32,7 @@ FIXTURE_SETUP(robust_list2)
 
 FIXTURE_TEARDOWN(robust_list2)
 {
-	if (self->area)
-		munmap(self->area, sizeof(*self->area));
+	unmap_area(_metadata, self->area);
 }
 
 TEST_F(robust_list2, query_max)
@@ -161,131 +159,6 @@ TEST_F(robust_list2, get_stores_64_bits)
 	EXPECT_EQ(~0ULL, head[2]);
 }
 
-static int register_one(struct victim *victim)
-{
-	CHECK(set_robust_list2(&victim->area->list[3].head, ROBUST_LIST_NEW,
-			       ROBUST_LIST_32BIT) == 0);
-	CHECK(set_robust_list2(NULL, 0, ROBUST_LIST_32BIT) == 0);
-	CHECK(set_robust_list2(&victim->area->list[4].head, ROBUST_LIST_NEW,
-			       ROBUST_LIST_32BIT) == 1);
-	return 0;
-}
-
-TEST_F(robust_list2, get_of_other_process)
-{
-	struct victim victim = { .area = self->area };
-	uint64_t head = ~0ULL;
-
-	start_victim(_metadata, &victim, register_one);
-	EXPECT_EQ(ROBUST_LIST_32BIT, get_robust_list2(victim.pid, &head, 0, 0));
-	EXPECT_EQ(0, head);
-	EXPECT_EQ(ROBUST_LIST_32BIT, get_robust_list2(victim.pid, &head, 1, 0));
-	EXPECT_EQ((uintptr_t)&self->area->list[4].head, head);
-	EXPECT_EQ(-1, get_robust_list2(victim.pid, &head, 2, 0));
-	EXPECT_EQ(ENOENT, errno);
-	EXPECT_EQ(-1, get_robust_list2(victim.pid, NULL, 1, 0));
-	EXPECT_EQ(EFAULT, errno);
-	kill_victim(_metadata, &victim);
-
-	EXPECT_EQ(-1, get_robust_list2(victim.pid, &head, 1, 0));
-	EXPECT_EQ(ESRCH, errno);
-}
-
-/* A zombie still has a TID, but no lists. */
-TEST_F(robust_list2, get_of_zombie)
-{
-	struct victim victim = { .area = self->area };
-	uint64_t head = ~0ULL;
-	siginfo_t info;
-
-	start_victim(_metadata, &victim, register_one);
-	ASSERT_EQ(0, kill(victim.pid, SIGKILL));
-	ASSERT_EQ(0, waitid(P_PID, victim.pid, &info, WEXITED | WNOWAIT));
-	EXPECT_EQ(-1, get_robust_list2(victim.pid, &head, 1, 0));
-	EXPECT_EQ(ENOENT, errno);
-	ASSERT_EQ(victim.pid, waitpid(victim.pid, NULL, 0));
-}
-
-static int read_as_nobody(struct victim *victim)
-{
-	const int lists = lists_per_thread();
-	pid_t parent = getppid();
-	uint64_t head = ~0ULL;
-
-	CHECK(!setresgid(65534, 65534, 65534));
-	CHECK(!setresuid(65534, 65534, 65534));
-	die_with(parent);
-	CHECK(get_robust_list2(victim->arg, &head, 0, 0) == -1 && errno == EPERM);
-	/* The error does not tell whether there is a list. */
-	CHECK(get_robust_list2(victim->arg, &head, lists - 1, 0) == -1 && errno == EPERM);
-	CHECK(get_robust_list2(victim->arg, &head, lists, 0) == -1 && errno == EINVAL);
-	CHECK(head == ~0ULL);
-	/* The caller reads its own lists. */
-	CHECK(get_robust_list2(0, &head, 0, 0) == -1 && errno == ENOENT);
-	return 0;
-}
-
-TEST_F(robust_list2, get_needs_permission)
-{
-	struct victim victim = { .area = self->area }, reader = { .area = self->area };
-
-	if (geteuid())
-		SKIP(return, "needs root");
-	start_victim(_metadata, &victim, register_one);
-	reader.arg = victim.pid;
-	run_victim(_metadata, &reader, read_as_nobody);
-	kill_victim(_metadata, &victim);
-}
-
-/* TIDs are those of the caller's PID namespace. */
-static int register_in_namespace(struct victim *victim)
-{
-	pid_t child, outer = getpid();
-	uint64_t head = ~0ULL;
-	int status, fd[2];
-	char c;
-
-	CHECK(!unshare(CLONE_NEWPID));
-	CHECK(!pipe(fd));
-	child = fork();
-	CHECK(child != -1);
-	if (!child) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getpid() != 1 || register_one(victim))
-			_exit(5);
-		/* TID 1 is this process, and processes outside have no TID here. */
-		if (get_robust_list2(1, &head, 1, 0) != ROBUST_LIST_32BIT ||
-		    head != (uintptr_t)&victim->area->list[4].head)
-			_exit(2);
-		if (get_robust_list2(outer, &head, 1, 0) != -1 || errno != ESRCH)
-			_exit(3);
-		if (write(fd[1], "", 1) != 1)
-			_exit(4);
-		for (;;)
-			pause();
-	}
-	close(fd[1]);
-	if (read(fd[0], &c, 1) != 1) {
-		waitpid(child, &status, 0);
-		return WEXITSTATUS(status);
-	}
-	head = ~0ULL;
-	CHECK(get_robust_list2(child, &head, 1, 0) == ROBUST_LIST_32BIT);
-	CHECK(head == (uintptr_t)&victim->area->list[4].head);
-	CHECK(!kill(child, SIGKILL));
-	CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
-	return 0;
-}
-
-TEST_F(robust_list2, get_in_pid_namespace)
-{
-	struct victim victim = { .area = self->area };
-
-	if (geteuid())
-		SKIP(return, "needs root");
-	run_victim(_metadata, &victim, register_in_namespace);
-}
-
 /* A seccomp filter can deny both calls. */
 static int forbid_syscalls(struct victim *victim)
 {
@@ -392,11 +265,9 @@ TEST_F(robust_list2, x32_entry)
 
 static struct robust_list_head32 *map_head(unsigned long address, struct lock *lock)
 {
-	struct robust_list_head32 *head;
+	struct robust_list_head32 *head = map_private(address, sysconf(_SC_PAGESIZE));
 
-	head = mmap((void *)address, sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	if (head != (void *)address)
+	if (!head)
 		return NULL;
 	head->list.next = (uintptr_t)lock;
 	head->futex_offset = offsetof(struct lock, futex);
@@ -445,139 +316,6 @@ TEST_F(robust_list2, x32_set_robust_list)
 	}
 }
 #endif
-
-/* Each thread has lists of its own, and a reader finds them by TID. */
-struct thread_lists {
-	struct area		*area;
-	uint64_t		head;
-	long			index;
-	pthread_barrier_t	ready, leave;
-	int			tid;
-};
-
-static void *register_in_thread(void *arg)
-{
-	struct thread_lists *lists = arg;
-
-	lists->tid = gettid32();
-	lists->index = set_robust_list2(&lists->area->list[1].head, ROBUST_LIST_NEW,
-					ROBUST_LIST_32BIT);
-	make_list(ROBUST_LIST_32BIT, &lists->area->list[1].head, lists->area->list[1].lock, 3);
-	take_locks(lists->area->list[1].lock, 3);
-	pthread_barrier_wait(&lists->ready);
-	pthread_barrier_wait(&lists->leave);
-	return NULL;
-}
-
-TEST_F(robust_list2, threads)
-{
-	struct thread_lists lists = { .area = self->area };
-	uint64_t head = ~0ULL;
-	pthread_t thread;
-
-	make_list(ROBUST_LIST_32BIT, &self->area->list[0].head, self->area->list[0].lock, 3);
-	take_locks(self->area->list[0].lock, 3);
-	ASSERT_EQ(0, set_robust_list2(&self->area->list[0].head, ROBUST_LIST_NEW,
-				      ROBUST_LIST_32BIT));
-
-	pthread_barrier_init(&lists.ready, NULL, 2);
-	pthread_barrier_init(&lists.leave, NULL, 2);
-	ASSERT_EQ(0, pthread_create(&thread, NULL, register_in_thread, &lists));
-	pthread_barrier_wait(&lists.ready);
-	EXPECT_EQ(0, lists.index);
-	EXPECT_EQ(ROBUST_LIST_32BIT, get_robust_list2(lists.tid, &head, 0, 0));
-	EXPECT_EQ((uintptr_t)&self->area->list[1].head, head);
-	EXPECT_LIST(0, &self->area->list[0].head, ROBUST_LIST_32BIT);
-	pthread_barrier_wait(&lists.leave);
-	pthread_join(thread, NULL);
-
-	EXPECT_EQ(3, count_died(self->area->list[1].lock, LOCKS_PER_LIST));
-	EXPECT_EQ(0, count_died(self->area->list[0].lock, LOCKS_PER_LIST));
-	EXPECT_LIST(0, &self->area->list[0].head, ROBUST_LIST_32BIT);
-}
-
-/*
- * Threads with lists start and exit while another thread reads their lists. The reader
- * gets one of their heads or none.
- */
-#define DYING_THREADS	4
-#define ENOUGH_SEEN	500
-
-struct dying_thread {
-	struct area	*area;
-	pthread_t	thread;
-	int		n;
-};
-
-static void *register_and_exit(void *arg)
-{
-	struct dying_thread *self = arg;
-	struct list *list = self->area->list;
-
-	set_robust_list2(&list[0].head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT);
-	atomic_store(&self->area->tid[self->n], gettid32());
-	set_robust_list2(&list[1].head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT);
-	sched_yield();
-	set_robust_list2(NULL, 0, ROBUST_LIST_UNREGISTER);
-	set_robust_list2(&list[2].head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT);
-	return NULL;
-}
-
-static int watch_threads(struct victim *victim)
-{
-	struct list *list = victim->area->list;
-
-	for (int n = 0; !atomic_load(&victim->area->stop); n++) {
-		int tid = atomic_load(&victim->area->tid[n % DYING_THREADS]);
-		uint64_t head = ~0ULL;
-		long ret;
-
-		/* TID 0 would read the caller's own lists. */
-		if (!tid)
-			continue;
-		ret = get_robust_list2(tid, &head, n & 1, 0);
-		if (ret == -1) {
-			CHECK(errno == ESRCH || errno == ENOENT);
-			continue;
-		}
-		CHECK(ret == ROBUST_LIST_32BIT);
-		CHECK(head == (uintptr_t)&list[0].head || head == (uintptr_t)&list[1].head ||
-		      head == (uintptr_t)&list[2].head);
-		atomic_fetch_add(&victim->area->seen, 1);
-	}
-	return 0;
-}
-
-TEST_F(robust_list2, get_dying_thread)
-{
-	struct dying_thread thread[DYING_THREADS];
-	struct victim reader = { .area = self->area };
-	int status;
-
-	for (int i = 0; i < 3; i++)
-		make_list(ROBUST_LIST_32BIT, &self->area->list[i].head, NULL, 0);
-	reader.pid = fork_child();
-	ASSERT_NE(-1, reader.pid);
-	if (!reader.pid)
-		_exit(!!watch_threads(&reader));
-
-	for (int round = 0; round < 3000; round++) {
-		if (atomic_load(&self->area->seen) >= ENOUGH_SEEN)
-			break;
-		for (int i = 0; i < DYING_THREADS; i++) {
-			thread[i].area = self->area;
-			thread[i].n = i;
-			ASSERT_EQ(0, pthread_create(&thread[i].thread, NULL, register_and_exit,
-						    &thread[i]));
-		}
-		for (int i = 0; i < DYING_THREADS; i++)
-			pthread_join(thread[i].thread, NULL);
-	}
-	atomic_store(&self->area->stop, 1);
-	ASSERT_EQ(reader.pid, waitpid(reader.pid, &status, 0));
-	EXPECT_EQ(0, status);
-	EXPECT_LE(ENOUGH_SEEN, atomic_load(&self->area->seen));
-}
 
 TEST_F(list, new_lowest_free_index)
 {
@@ -679,11 +417,10 @@ TEST_F(list, beside_set_robust_list)
 	ASSERT_EQ(0, syscall(SYS_get_robust_list, 0, &after, &size));
 	EXPECT_EQ(before, after);
 
-	ASSERT_EQ(0, syscall(SYS_set_robust_list, &list[MAX_LISTS],
-			     sizeof(struct robust_list_head)));
+	ASSERT_EQ(0, set_legacy_list(&list[MAX_LISTS]));
 	for (int i = 0; i < lists; i++)
 		EXPECT_LIST(i, &list[i], variant->type);
-	ASSERT_EQ(0, syscall(SYS_set_robust_list, before, sizeof(struct robust_list_head)));
+	ASSERT_EQ(0, set_legacy_list(before));
 }
 
 TEST_HARNESS_MAIN

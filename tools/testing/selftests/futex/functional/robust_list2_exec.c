@@ -1,52 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Tests of what an exec does to the lists of set_robust_list2() and to the locks on them.
- *
- * An exec ends the old program and not the process. The new program is this file again:
- * it reports through a pipe what it found, registers lists of its own, and lives until
- * the test has checked the locks.
+ * An exec ends the old program and not the process.
  */
 
 #define _GNU_SOURCE
 
-#include "robust_list2.h"
-
-#define EXEC_VARIABLE	"ROBUST_LIST2_EXEC_FD"
-
-/* The heads of the new program are not mapped, so its exit walks nothing. */
-#define NEW_HEAD	4096
-
-static __attribute__((constructor)) void run_as_new_program(void)
-{
-	const char *fd = getenv(EXEC_VARIABLE);
-	int line = 0, lists;
-	uint64_t head;
-
-	if (!fd)
-		return;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	lists = lists_per_thread();
-	for (int i = 0; i < lists; i++)
-		if (get_robust_list2(0, &head, i, 0) != -1 || errno != ENOENT)
-			line = __LINE__;
-	for (int i = 0; i < lists; i++)
-		if (set_robust_list2((void *)NEW_HEAD, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) != i)
-			line = __LINE__;
-	if (write(atoi(fd), &line, sizeof(line)) != sizeof(line))
-		_exit(1);
-	for (;;)
-		pause();
-}
-
-/* Executes the new program. */
-static void exec_new_program(int fd)
-{
-	char variable[64], *argv[] = { "robust_list2_exec", NULL }, *envp[] = { variable, NULL };
-
-	snprintf(variable, sizeof(variable), EXEC_VARIABLE "=%d", fd);
-	execve("/proc/self/exe", argv, envp);
-	_exit(2);
-}
+#include "robust_list2_exec.h"
 
 /* The thread that execs, and the type of the lists */
 FIXTURE(exec) {
@@ -94,54 +54,7 @@ FIXTURE_SETUP(exec)
 
 FIXTURE_TEARDOWN(exec)
 {
-	if (!self->area)
-		return;
-	EXPECT_EQ(AREA_GUARD, atomic_load(&self->area->guard));
-	munmap(self->area, sizeof(*self->area));
-}
-
-/*
- * The process that execs. A thread, the leader or another one, prepares the locks, and
- * execs when the test says so.
- */
-static struct exec {
-	struct victim	*victim;
-	victim_fn	*prepare;
-	int		fd;
-	bool		from_thread;
-	atomic_int	line;
-} exec;
-
-#define NOT_YET	(-1)
-
-static void exec_when_told(struct victim *victim)
-{
-	while (!atomic_load(&victim->area->go))
-		sched_yield();
-	exec_new_program(exec.fd);
-}
-
-static void *prepare_and_exec(void *arg)
-{
-	atomic_store(&exec.line, exec.prepare(arg));
-	exec_when_told(arg);
-	return NULL;
-}
-
-static int prepare_exec(struct victim *victim)
-{
-	pthread_t thread;
-	int line;
-
-	if (!exec.from_thread) {
-		victim->then = exec_when_told;
-		return exec.prepare(victim);
-	}
-	atomic_store(&exec.line, NOT_YET);
-	CHECK(!pthread_create(&thread, NULL, prepare_and_exec, victim));
-	while ((line = atomic_load(&exec.line)) == NOT_YET)
-		sched_yield();
-	return line;
+	unmap_area(_metadata, self->area);
 }
 
 #define start_exec(prepare_fn)						\
@@ -180,8 +93,7 @@ TEST_F(exec, all_lists)
 	start_exec(hold_all_lists);
 	finish_exec(_metadata, self->area, self->fd[0]);
 	for (int i = 0; i < lists; i++)
-		EXPECT_EQ(i % LOCKS_PER_LIST,
-			  count_died(self->area->list[i].lock, LOCKS_PER_LIST));
+		EXPECT_EQ(i % LOCKS_PER_LIST, count_died(self->area->list[i].lock, LOCKS_PER_LIST));
 	kill_victim(_metadata, &self->victim);
 }
 
@@ -201,20 +113,9 @@ TEST_F(exec, waiters_woken)
 	kill_victim(_metadata, &self->victim);
 }
 
-/* Takes a lock that is pending and not yet on the list. */
-static int hold_pending(struct victim *victim)
-{
-	struct list *list = victim->area->list;
-
-	make_list(victim->type, &list->head, list->lock, 2);
-	take_locks(list->lock, 3);
-	set_pending(victim->type, &list->head, &list->lock[2]);
-	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
-	return 0;
-}
-
 TEST_F(exec, list_op_pending)
 {
+	self->victim.arg = 2;
 	start_exec(hold_pending);
 	finish_exec(_metadata, self->area, self->fd[0]);
 	EXPECT_EQ(3, count_died(self->area->list->lock, LOCKS_PER_LIST));
@@ -229,9 +130,7 @@ static int hold_other_list(struct victim *victim, int n)
 {
 	struct list *list = &victim->area->list[n];
 
-	make_list(victim->type, &list->head, list->lock, LOCKS_PER_LIST);
-	take_locks(list->lock, LOCKS_PER_LIST);
-	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
+	CHECK(hold_list(victim->type, &list->head, list->lock, LOCKS_PER_LIST) == 0);
 	return 0;
 }
 
@@ -307,19 +206,13 @@ static int hold_pi_locks(struct victim *victim)
 {
 	struct list *list = victim->area->list;
 
-	make_list(victim->type, &list->head, list->lock, 1);
-	store_pointer(victim->type, &list->head, &list->lock[0], FUTEX_ROBUST_MOD_PI);
+	make_pi_list(victim->type, &list->head, list->lock, 1);
 	store_pointer(victim->type, pending_of(victim->type, &list->head), &list->lock[1],
 		      FUTEX_ROBUST_MOD_PI);
 	for (int i = 0; i < 3; i++)
-		CHECK(!syscall(SYS_futex, &list->lock[i].futex, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+		CHECK(!lock_pi(&list->lock[i].futex, NULL));
 	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
 	return 0;
-}
-
-static int lock_pi(void *arg)
-{
-	return syscall(SYS_futex, arg, FUTEX_LOCK_PI, 0, NULL, NULL, 0) ? errno : 0;
 }
 
 TEST_F(exec, pi_locks)
@@ -331,7 +224,7 @@ TEST_F(exec, pi_locks)
 		SKIP(return, "no CONFIG_FUTEX_PI");
 	start_exec(hold_pi_locks);
 	for (int i = 0; i < 3; i++) {
-		ASSERT_EQ(0, futex_thread_create(&waiter[i], lock_pi, &lock[i].futex));
+		ASSERT_EQ(0, futex_thread_create(&waiter[i], wait_for_pi, &lock[i].futex));
 		while (!(atomic_load(&lock[i].futex) & FUTEX_WAITERS) ||
 		       thread_state(waiter[i].tid) != 'S')
 			sched_yield();
@@ -356,9 +249,9 @@ TEST_F(exec, pi_locks_later)
 	finish_exec(_metadata, self->area, self->fd[0]);
 	for (int i = 0; i < 2; i++) {
 		EXPECT_EQ(FUTEX_OWNER_DIED, atomic_load(&lock[i].futex));
-		EXPECT_EQ(0, lock_pi(&lock[i].futex));
+		EXPECT_EQ(0, lock_pi(&lock[i].futex, NULL));
 		EXPECT_EQ(gettid32() | FUTEX_OWNER_DIED, atomic_load(&lock[i].futex));
-		EXPECT_EQ(0, syscall(SYS_futex, &lock[i].futex, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0));
+		EXPECT_EQ(0, unlock_pi(&lock[i].futex));
 	}
 	kill_victim(_metadata, &self->victim);
 }

@@ -4,7 +4,7 @@
 #ifndef _ROBUST_LIST2_FIXTURE_H
 #define _ROBUST_LIST2_FIXTURE_H
 
-#include "robust_list2.h"
+#include "robust_list2_test.h"
 
 FIXTURE(list) {
 	struct victim victim;
@@ -38,10 +38,7 @@ FIXTURE_SETUP(list)
 
 FIXTURE_TEARDOWN(list)
 {
-	if (!self->area)
-		return;
-	EXPECT_EQ(AREA_GUARD, atomic_load(&self->area->guard));
-	munmap(self->area, sizeof(*self->area));
+	unmap_area(_metadata, self->area);
 }
 
 #endif

@@ -9,16 +9,13 @@
 
 #define _GNU_SOURCE
 
-#include "robust_list2.h"
+#include "robust_list2_test.h"
 
 #include <sys/auxv.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 
 #include "../../vDSO/parse_vdso.h"
-
-/* The address of a list with a read-only head */
-#define HEAD_ADDRESS	(AREA_ADDRESS + 0x1000000UL)
 
 /* Returns list_op_pending as a number. */
 static uint64_t read_pending(unsigned int type, union head *head)
@@ -91,7 +88,7 @@ FIXTURE_SETUP(operation)
 	if (variant->op == FUTEX_UNLOCK_PI && !have_pi())
 		SKIP(return, "no CONFIG_FUTEX_PI");
 	self->area = map_area(_metadata);
-	self->head = map_shared(_metadata, HEAD_ADDRESS, sysconf(_SC_PAGESIZE));
+	self->head = map_shared(_metadata, PAGE_ADDRESS, sysconf(_SC_PAGESIZE));
 	self->victim.area = self->area;
 	self->victim.type = variant->type;
 	unlock.op = variant->op | unlock_flags(variant->type);
@@ -103,8 +100,7 @@ FIXTURE_TEARDOWN(operation)
 {
 	if (!self->area)
 		return;
-	EXPECT_EQ(AREA_GUARD, atomic_load(&self->area->guard));
-	munmap(self->area, sizeof(*self->area));
+	unmap_area(_metadata, self->area);
 	munmap(self->head, sysconf(_SC_PAGESIZE));
 }
 
@@ -118,15 +114,11 @@ static int register_lists(struct victim *victim)
 
 	make_list(victim->type, unlock.head, NULL, 0);
 	set_pending(victim->type, unlock.head, &list->lock[0]);
-	for (int i = 1; i < 3; i++) {
-		make_list(victim->type, &list[i].head, list[i].lock, LOCKS_PER_LIST);
-		take_locks(list[i].lock, LOCKS_PER_LIST);
-	}
 	if (unlock.read_only)
 		CHECK(!mprotect(unlock.head, sysconf(_SC_PAGESIZE), PROT_READ));
-	CHECK(set_robust_list2(&list[1].head, ROBUST_LIST_NEW, victim->type) == 0);
+	CHECK(hold_list(victim->type, &list[1].head, list[1].lock, LOCKS_PER_LIST) == 0);
 	CHECK(set_robust_list2(unlock.head, ROBUST_LIST_NEW, victim->type) == 1);
-	CHECK(set_robust_list2(&list[2].head, ROBUST_LIST_NEW, victim->type) == 2);
+	CHECK(hold_list(victim->type, &list[2].head, list[2].lock, LOCKS_PER_LIST) == 2);
 	take_locks(list->lock, 1);
 	return 0;
 }
@@ -270,7 +262,7 @@ FIXTURE_SETUP(vdso)
 	if (!try_unlock)
 		SKIP(return, "the vDSO has no %s()", variant->function);
 	self->area = map_area(_metadata);
-	self->head = map_shared(_metadata, HEAD_ADDRESS, sysconf(_SC_PAGESIZE));
+	self->head = map_shared(_metadata, PAGE_ADDRESS, sysconf(_SC_PAGESIZE));
 	self->victim.area = self->area;
 	self->victim.type = variant->type;
 	unlock.head = self->head;
@@ -281,8 +273,7 @@ FIXTURE_TEARDOWN(vdso)
 {
 	if (!self->area)
 		return;
-	EXPECT_EQ(AREA_GUARD, atomic_load(&self->area->guard));
-	munmap(self->area, sizeof(*self->area));
+	unmap_area(_metadata, self->area);
 	munmap(self->head, sysconf(_SC_PAGESIZE));
 }
 
