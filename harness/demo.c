@@ -7,25 +7,13 @@
  */
 
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/futex.h>
+#include "robust_list2_victim.h"
+
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 /* How long a waiter waits that nobody wakes */
 #define IN_VAIN_MS	300
@@ -33,29 +21,22 @@
 /* Below 4 GiB, for the 32-bit list; the same address in both processes */
 #define SHARED_ADDRESS	0x60000000UL
 
-/* A lock: a list entry of either width, and the futex word. */
-struct lock {
-	union {
-		struct robust_list	entry64;
-		struct robust_list32	entry32;
-	};
-	_Atomic(uint32_t) word;
-};
-
-#define OFFSET ((long)offsetof(struct lock, word))
-
 enum { LIBRARY, OWN, GUEST, LISTS };
 enum { LOCKS = 2 };
 
 struct shared {
-	struct robust_list_head		library;
-	struct robust_list_head		own;
-	struct robust_list_head32	guest;
-	struct lock			lock[LISTS][LOCKS];
+	union head	head[LISTS];
+	struct lock	lock[LISTS][LOCKS];
 	/* A lock that is in no list */
-	struct lock			forgotten;
-	_Atomic(int)			ready;
-	long				index[LISTS];
+	struct lock	forgotten;
+	atomic_int	ready;
+	long		index[LISTS];
+};
+
+static const unsigned int list_type[LISTS] = {
+	[LIBRARY] = ROBUST_LIST_64BIT,
+	[OWN] = ROBUST_LIST_64BIT,
+	[GUEST] = ROBUST_LIST_32BIT,
 };
 
 static const char *const list_name[LISTS] = {
@@ -81,44 +62,20 @@ static void die(const char *what)
 	exit(1);
 }
 
-static long set_robust_list2(void *head, int index, unsigned int flags)
-{
-	return syscall(__NR_set_robust_list2, head, index, flags);
-}
-
-static uint32_t pointer32(const void *pointer)
-{
-	return (uintptr_t)pointer;
-}
-
 /* The thread that will be killed: registers its lists, takes its locks, waits. */
 static void hold_locks(void)
 {
-	uint32_t tid = syscall(SYS_gettid);
-	struct robust_list_head *heads[] = { &shared->library, &shared->own };
+	for (int list = 0; list < LISTS; list++) {
+		union head *head = &shared->head[list];
 
-	for (int list = LIBRARY; list <= OWN; list++) {
-		struct lock *lock = shared->lock[list];
-
-		heads[list]->futex_offset = OFFSET;
-		heads[list]->list.next = &lock[0].entry64;
-		lock[0].entry64.next = &lock[1].entry64;
-		lock[1].entry64.next = &heads[list]->list;
+		make_list(list_type[list], head, shared->lock[list], LOCKS);
+		take_locks(shared->lock[list], LOCKS);
+		if (list != LIBRARY)
+			shared->index[list] = set_robust_list2(head, ROBUST_LIST_NEW, list_type[list]);
+		else if (set_legacy_list(head))
+			die("set_robust_list");
 	}
-	shared->guest.futex_offset = OFFSET;
-	shared->guest.list.next = pointer32(&shared->lock[GUEST][0]);
-	shared->lock[GUEST][0].entry32.next = pointer32(&shared->lock[GUEST][1]);
-	shared->lock[GUEST][1].entry32.next = pointer32(&shared->guest);
-
-	for (int list = 0; list < LISTS; list++)
-		for (int i = 0; i < LOCKS; i++)
-			atomic_store(&shared->lock[list][i].word, tid);
-	atomic_store(&shared->forgotten.word, tid);
-
-	if (syscall(SYS_set_robust_list, &shared->library, sizeof(shared->library)))
-		die("set_robust_list");
-	shared->index[OWN] = set_robust_list2(&shared->own, ROBUST_LIST_NEW, ROBUST_LIST_64BIT);
-	shared->index[GUEST] = set_robust_list2(&shared->guest, ROBUST_LIST_NEW, ROBUST_LIST_32BIT);
+	take_locks(&shared->forgotten, 1);
 	if (shared->index[OWN] < 0 || shared->index[GUEST] < 0)
 		die("set_robust_list2");
 	atomic_store(&shared->ready, 1);
@@ -131,7 +88,7 @@ struct waiter {
 	pthread_t		thread;
 	struct lock		*lock;
 	const char		*name;
-	_Atomic(int)		tid;
+	atomic_int		tid;
 	bool			woken;
 	struct timespec		when;
 };
@@ -140,30 +97,14 @@ static void *wait_for_lock(void *arg)
 {
 	struct timespec timeout = { .tv_sec = 20 };
 	struct waiter *waiter = arg;
-	uint32_t word = atomic_fetch_or(&waiter->lock->word, FUTEX_WAITERS) | FUTEX_WAITERS;
+	uint32_t word = atomic_fetch_or(&waiter->lock->futex, FUTEX_WAITERS) | FUTEX_WAITERS;
 
 	if (waiter->lock == &shared->forgotten)
 		timeout = (struct timespec){ .tv_nsec = IN_VAIN_MS * 1000000L };
-	atomic_store(&waiter->tid, syscall(SYS_gettid));
-	waiter->woken = !syscall(SYS_futex, &waiter->lock->word, FUTEX_WAIT, word, &timeout, NULL, 0);
+	atomic_store(&waiter->tid, gettid32());
+	waiter->woken = !wait_while(&waiter->lock->futex, word, &timeout);
 	clock_gettime(CLOCK_MONOTONIC, &waiter->when);
 	return NULL;
-}
-
-static bool asleep(int tid)
-{
-	char name[64], stat[512] = "", *end;
-	int fd;
-
-	snprintf(name, sizeof(name), "/proc/self/task/%d/stat", tid);
-	fd = open(name, O_RDONLY);
-	if (fd == -1)
-		return false;
-	if (read(fd, stat, sizeof(stat) - 1) == -1)
-		stat[0] = 0;
-	close(fd);
-	end = strrchr(stat, ')');
-	return end && end[2] == 'S';
 }
 
 static void start_waiter(struct waiter *waiter, struct lock *lock)
@@ -171,7 +112,7 @@ static void start_waiter(struct waiter *waiter, struct lock *lock)
 	waiter->lock = lock;
 	if (pthread_create(&waiter->thread, NULL, wait_for_lock, waiter))
 		die("pthread_create");
-	while (!atomic_load(&waiter->tid) || !asleep(atomic_load(&waiter->tid)))
+	while (!atomic_load(&waiter->tid) || thread_state(atomic_load(&waiter->tid)) != 'S')
 		sched_yield();
 }
 
@@ -191,34 +132,34 @@ static void print_words(void)
 	for (int list = 0; list < LISTS; list++)
 		for (int i = 0; i < LOCKS; i++) {
 			printf("  %-19s lock %d at %p   ", list_name[list], i,
-			       (void *)&shared->lock[list][i].word);
-			describe_word(atomic_load(&shared->lock[list][i].word));
+			       (void *)&shared->lock[list][i].futex);
+			describe_word(atomic_load(&shared->lock[list][i].futex));
 		}
-	printf("  %-19s lock   at %p   ", "in no list", (void *)&shared->forgotten.word);
-	describe_word(atomic_load(&shared->forgotten.word));
+	printf("  %-19s lock   at %p   ", "in no list", (void *)&shared->forgotten.futex);
+	describe_word(atomic_load(&shared->forgotten.futex));
 }
 
 static void print_lists(pid_t victim)
 {
-	struct robust_list_head *library;
+	union head *library;
 	uint64_t head[LISTS];
 	size_t size;
 
 	printf("  %-19s %-25s 64-bit pointers, head %p\n", list_name[LIBRARY], "set_robust_list()",
-	       (void *)&shared->library);
+	       (void *)&shared->head[LIBRARY]);
 	printf("  %-19s %-25s 64-bit pointers, head %p\n", list_name[OWN],
-	       "set_robust_list2(), index 0", (void *)&shared->own);
+	       "set_robust_list2(), index 0", (void *)&shared->head[OWN]);
 	printf("  %-19s %-25s 32-bit pointers, head %p\n", list_name[GUEST],
-	       "set_robust_list2(), index 1", (void *)&shared->guest);
+	       "set_robust_list2(), index 1", (void *)&shared->head[GUEST]);
 
 	/* What the kernel says is registered */
-	expect(!syscall(SYS_get_robust_list, victim, &library, &size) && library == &shared->library,
+	expect(!syscall(SYS_get_robust_list, victim, &library, &size) && library == &shared->head[LIBRARY],
 	       "get_robust_list() does not return the C library's list");
-	expect(syscall(__NR_get_robust_list2, victim, &head[OWN], 0, 0) == ROBUST_LIST_64BIT &&
-	       head[OWN] == (uintptr_t)&shared->own,
+	expect(get_robust_list2(victim, &head[OWN], 0, 0) == ROBUST_LIST_64BIT &&
+	       head[OWN] == (uintptr_t)&shared->head[OWN],
 	       "get_robust_list2() does not return the 64-bit list");
-	expect(syscall(__NR_get_robust_list2, victim, &head[GUEST], 1, 0) == ROBUST_LIST_32BIT &&
-	       head[GUEST] == (uintptr_t)&shared->guest,
+	expect(get_robust_list2(victim, &head[GUEST], 1, 0) == ROBUST_LIST_32BIT &&
+	       head[GUEST] == (uintptr_t)&shared->head[GUEST],
 	       "get_robust_list2() does not return the 32-bit list");
 }
 
@@ -237,7 +178,7 @@ int main(void)
 
 	if (uname(&uts))
 		die("uname");
-	if (set_robust_list2(NULL, ROBUST_LIST_NEW, ROBUST_LIST_QUERY_MAX) < LISTS - OWN)
+	if (lists_per_thread() < LISTS - OWN)
 		die("set_robust_list2(ROBUST_LIST_QUERY_MAX)");
 
 	shared = mmap((void *)SHARED_ADDRESS, sizeof(*shared), PROT_READ | PROT_WRITE,
@@ -282,16 +223,16 @@ int main(void)
 		       waiter[list].woken ? "woken" : "NOT WOKEN",
 		       microseconds(&killed, &waiter[list].when));
 		expect(waiter[list].woken, "a waiter was not woken");
-		word = atomic_load(&shared->lock[list][0].word);
+		word = atomic_load(&shared->lock[list][0].futex);
 		expect(word == (FUTEX_OWNER_DIED | FUTEX_WAITERS), "the word of a lock with a waiter");
-		word = atomic_load(&shared->lock[list][1].word);
+		word = atomic_load(&shared->lock[list][1].futex);
 		expect(word == FUTEX_OWNER_DIED, "the word of a lock without a waiter");
 	}
 	pthread_join(in_vain.thread, NULL);
 	printf("  %-19s %d  %s, gave up after %.0f us\n", "in no list", in_vain.tid,
 	       in_vain.woken ? "WOKEN" : "not woken", microseconds(&killed, &in_vain.when));
 	expect(!in_vain.woken, "somebody woke the waiter of a lock in no list");
-	expect(atomic_load(&shared->forgotten.word) == ((uint32_t)victim | FUTEX_WAITERS),
+	expect(atomic_load(&shared->forgotten.futex) == ((uint32_t)victim | FUTEX_WAITERS),
 	       "the word of a lock in no list");
 
 	printf("\nWithout set_robust_list2() the kernel would have known the first list only.\n");

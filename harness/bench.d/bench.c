@@ -8,24 +8,16 @@
  */
 
 #define _GNU_SOURCE
-#include <errno.h>
-#include <linux/futex.h>
+#include "robust_list2.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #define RUNS		3
 #define TRIES		9
@@ -34,29 +26,9 @@
 #define FORKS		500
 #define NEW_TASKS	200
 #define CHILDREN	1000
-#define NATIVE_TYPE	(sizeof(long) == 8 ? ROBUST_LIST_64BIT : ROBUST_LIST_32BIT)
 
 /* Stands for the list of set_robust_list() where a type is asked for. */
 #define LEGACY		(-1)
-
-/* An entry of either width, and its futex word. */
-struct lock {
-	union {
-		uint64_t	next64;
-		uint32_t	next32;
-	};
-	uint32_t	futex;
-	uint32_t	unused;
-};
-
-union head {
-	struct {
-		uint64_t	next;
-		int64_t		futex_offset;
-		uint64_t	list_op_pending;
-	} h64;
-	struct robust_list_head32 h32;
-};
 
 /* A thread that registers lists and exits, and when it did. */
 struct task {
@@ -84,64 +56,31 @@ static void die(const char *what)
 	exit(1);
 }
 
-static long set2(void *head, int index, unsigned int flags)
-{
-	return syscall(__NR_set_robust_list2, head, index, flags);
-}
-
 static void report(const char *name, int run, double value)
 {
 	printf("%s %d %.2f\n", name, run, value);
-}
-
-static void make_list(bool wide, union head *head, struct lock *lock, unsigned int n, uint32_t word)
-{
-	long offset = offsetof(struct lock, futex);
-
-	for (unsigned int i = 0; i < n; i++) {
-		uintptr_t next = (uintptr_t)(i + 1 < n ? (void *)&lock[i + 1] : (void *)head);
-
-		if (wide)
-			lock[i].next64 = next;
-		else
-			lock[i].next32 = next;
-		lock[i].futex = word;
-	}
-	memset(head, 0, sizeof(*head));
-	if (wide) {
-		head->h64.next = (uintptr_t)(n ? (void *)lock : (void *)head);
-		head->h64.futex_offset = offset;
-	} else {
-		head->h32.list.next = (uintptr_t)(n ? (void *)lock : (void *)head);
-		head->h32.futex_offset = offset;
-	}
-}
-
-static size_t head_size(void)
-{
-	return sizeof(struct robust_list_head);
 }
 
 /* The last thing is a bare exit: what the C library does before is not of interest. */
 static void *exit_with_lists(void *arg)
 {
 	struct task *task = arg;
-	uint32_t tid = syscall(SYS_gettid);
-	bool wide = (task->type == LEGACY ? (int)NATIVE_TYPE : task->type) == ROBUST_LIST_64BIT;
+	unsigned int type = task->type == LEGACY ? native_type() : (unsigned int)task->type;
+	uint32_t tid = gettid32();
 
 	for (unsigned int i = 0; i < task->lists; i++) {
-		make_list(wide, &heads[i], &locks[i * task->entries], task->entries,
-			  task->owned ? tid : tid + 1);
+		make_list(type, &heads[i], &locks[i * task->entries], task->entries);
+		store_words(&locks[i * task->entries], task->entries, task->owned ? tid : tid + 1);
 		if (task->type == LEGACY) {
-			if (syscall(SYS_set_robust_list, &heads[i], head_size()))
+			if (set_legacy_list(&heads[i]))
 				die("set_robust_list");
-		} else if (set2(&heads[i], ROBUST_LIST_NEW, task->type) != (int)i) {
+		} else if (set_robust_list2(&heads[i], ROBUST_LIST_NEW, task->type) != (int)i) {
 			die("set_robust_list2");
 		}
 	}
 	/* The C library has registered a list of its own, which is empty. */
 	if (task->type != LEGACY || !task->lists)
-		syscall(SYS_set_robust_list, NULL, head_size());
+		set_legacy_list(NULL);
 	task->begin = now();
 	syscall(SYS_exit, 0);
 	return NULL;
@@ -151,8 +90,8 @@ static void *exit_with_lists(void *arg)
 static double time_exit(int type, unsigned int lists, unsigned int entries, bool owned)
 {
 	struct task task = { type, lists, entries, owned, 0 };
-	uint32_t died = 0;
 	pthread_t thread;
+	uint32_t died;
 	uint64_t end;
 
 	if (pthread_create(&thread, NULL, exit_with_lists, &task))
@@ -160,8 +99,7 @@ static double time_exit(int type, unsigned int lists, unsigned int entries, bool
 	pthread_join(thread, NULL);
 	end = now();
 
-	for (unsigned int i = 0; i < lists * entries; i++)
-		died += locks[i].futex == FUTEX_OWNER_DIED;
+	died = count_died(locks, lists * entries);
 	if (died != (owned ? lists * entries : 0)) {
 		fprintf(stderr, "bench: %u of %u locks handled\n", died, lists * entries);
 		exit(1);
@@ -208,7 +146,7 @@ static void measure_walks(bool new)
 	measure_walk("walk_legacy_other", LEGACY, 1, 2000, false);
 	if (!new)
 		return;
-	if (NATIVE_TYPE == ROBUST_LIST_64BIT) {
+	if (native_type() == ROBUST_LIST_64BIT) {
 		measure_walk("walk_64_owned", ROBUST_LIST_64BIT, 1, 2000, true);
 		measure_walk("walk_64_other", ROBUST_LIST_64BIT, 1, 2000, false);
 		measure_walk("walk_64_other_256", ROBUST_LIST_64BIT, 1, 256, false);
@@ -244,7 +182,7 @@ static void *sleep_on(void *arg)
 {
 	atomic_uint *tid = arg;
 
-	if (set2(heads, ROBUST_LIST_NEW, NATIVE_TYPE) && errno != ENOSYS)
+	if (set_robust_list2(heads, ROBUST_LIST_NEW, native_type()) && errno != ENOSYS)
 		die("set_robust_list2");
 	*tid = syscall(SYS_gettid);
 	for (;;)
@@ -266,16 +204,16 @@ static void measure_calls(bool new)
 		sched_yield();
 
 	measure_call("call_getppid", syscall(SYS_getppid));
-	measure_call("set_legacy", syscall(SYS_set_robust_list, heads, head_size()));
+	measure_call("set_legacy", set_legacy_list(heads));
 	measure_call("get_legacy_self", syscall(SYS_get_robust_list, 0, &legacy, &size));
 	measure_call("get_legacy_other", syscall(SYS_get_robust_list, other, &legacy, &size));
 	if (!new)
 		return;
-	if (set2(heads, ROBUST_LIST_NEW, NATIVE_TYPE))
+	if (set_robust_list2(heads, ROBUST_LIST_NEW, native_type()))
 		die("set_robust_list2");
-	measure_call("set_2", set2(heads, 0, NATIVE_TYPE));
-	measure_call("get_2_self", syscall(__NR_get_robust_list2, 0, &head, 0, 0));
-	measure_call("get_2_other", syscall(__NR_get_robust_list2, other, &head, 0, 0));
+	measure_call("set_2", set_robust_list2(heads, 0, native_type()));
+	measure_call("get_2_self", get_robust_list2(0, &head, 0, 0));
+	measure_call("get_2_other", get_robust_list2(other, &head, 0, 0));
 }
 
 struct first {
@@ -291,9 +229,9 @@ static void *register_first(void *arg)
 	long index;
 
 	t[0] = now();
-	index = set2(heads, ROBUST_LIST_NEW, NATIVE_TYPE);
+	index = set_robust_list2(heads, ROBUST_LIST_NEW, native_type());
 	t[1] = now();
-	index |= set2(heads, 0, NATIVE_TYPE);
+	index |= set_robust_list2(heads, 0, native_type());
 	t[2] = now();
 	t[3] = now();
 	if (index)
@@ -398,7 +336,7 @@ static long bytes_of_children(bool with_list)
 		if (child[i] < 0)
 			die("fork");
 		if (!child[i]) {
-			if (with_list && set2(heads, ROBUST_LIST_NEW, NATIVE_TYPE))
+			if (with_list && set_robust_list2(heads, ROBUST_LIST_NEW, native_type()))
 				_exit(1);
 			if (write(ready[1], "", 1) != 1)
 				_exit(1);
@@ -446,7 +384,7 @@ static void draw_curves(void)
 			snprintf(name, sizeof(name), "curve_legacy_%u", lengths[i]);
 			measure_walk(name, LEGACY, 1, lengths[i], true);
 		}
-		if (NATIVE_TYPE == ROBUST_LIST_64BIT) {
+		if (native_type() == ROBUST_LIST_64BIT) {
 			snprintf(name, sizeof(name), "curve_64_%u", lengths[i]);
 			measure_walk(name, ROBUST_LIST_64BIT, 1, lengths[i], true);
 		}
@@ -458,7 +396,7 @@ static void draw_curves(void)
 int main(int argc, char *argv[])
 {
 	const char *what = argc > 1 ? argv[1] : "";
-	bool new = set2(NULL, ROBUST_LIST_NEW, ROBUST_LIST_QUERY_MAX) > 0;
+	bool new = lists_per_thread() > 0;
 
 	if (!strcmp(what, "forks")) {
 		measure_forks();

@@ -10,28 +10,13 @@
 #ifndef ADVERSITY_H
 #define ADVERSITY_H
 
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/futex.h>
+#include "robust_list2_victim.h"
+
 #include <linux/types.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "walk_limits.h"
 
 /* A waiter that nobody wakes, and a process that does not die, is given up after this long. */
 #define PATIENCE	30
@@ -41,21 +26,6 @@
  * has its heap anywhere in the first one.
  */
 #define AREA		0x60000000UL
-
-static inline long set_robust_list2(const void *head, int index, unsigned int flags)
-{
-	return syscall(__NR_set_robust_list2, head, index, flags);
-}
-
-static inline long get_robust_list2(int pid, void *head, int index, unsigned int flags)
-{
-	return syscall(__NR_get_robust_list2, pid, head, index, flags);
-}
-
-static inline __u32 gettid32(void)
-{
-	return syscall(SYS_gettid);
-}
 
 /*
  * TAP. It is written without a buffer, so that a child never repeats what its
@@ -115,8 +85,7 @@ static inline void need(bool good, const char *what)
 static inline void tap_begin(void)
 {
 	dprintf(1, "TAP version 13\n");
-	if (set_robust_list2(NULL, ROBUST_LIST_NEW, ROBUST_LIST_QUERY_MAX) == -1 &&
-	    errno == ENOSYS) {
+	if (!have_syscall()) {
 		dprintf(1, "1..0 # SKIP set_robust_list2() is not implemented\n");
 		exit(0);
 	}
@@ -144,33 +113,23 @@ enum kind {
 
 static const char * const kind_names[] = { "set_robust_list()", "32-bit list", "64-bit list" };
 
+/* Returns the type of the pointers. */
+static inline unsigned int type_of(enum kind kind)
+{
+	if (kind == LEGACY)
+		return native_type();
+	return kind == LIST64 ? ROBUST_LIST_64BIT : ROBUST_LIST_32BIT;
+}
+
 /* Entry n is at entry + n * stride, and its futex word at word + n * stride. */
 struct list {
 	enum kind	kind;
-	char		*head;
+	union head	*head;
 	char		*entry;
 	char		*word;
 	size_t		stride;
 	int		len;
 };
-
-static inline bool is_64bit(enum kind kind)
-{
-	return kind == LIST64 || (kind == LEGACY && sizeof(long) == 8);
-}
-
-static inline size_t pointer_size(enum kind kind)
-{
-	return is_64bit(kind) ? 8 : 4;
-}
-
-static inline void store(enum kind kind, void *at, intptr_t value)
-{
-	if (is_64bit(kind))
-		*(__s64 *)at = value;
-	else
-		*(__s32 *)at = value;
-}
 
 static inline char *entry_of(const struct list *list, int n)
 {
@@ -182,28 +141,28 @@ static inline atomic_uint *word_of(const struct list *list, int n)
 	return (atomic_uint *)(list->word + n * list->stride);
 }
 
-static inline void set_next(const struct list *list, char *entry, const char *next)
+static inline void set_next(const struct list *list, void *entry, const void *next)
 {
-	store(list->kind, entry, (intptr_t)next);
+	store_pointer(type_of(list->kind), entry, next, 0);
 }
 
-static inline void set_pending(const struct list *list, const char *entry)
+static inline void set_op_pending(const struct list *list, const char *entry)
 {
-	store(list->kind, list->head + 2 * pointer_size(list->kind), (intptr_t)entry);
+	set_pending(type_of(list->kind), list->head, entry);
 }
 
 /* Links all entries in their order. */
 static inline void link_list(const struct list *list)
 {
-	char *from = list->head;
+	void *from = list->head;
 
 	for (int i = 0; i < list->len; i++) {
 		set_next(list, from, entry_of(list, i));
 		from = entry_of(list, i);
 	}
 	set_next(list, from, list->head);
-	store(list->kind, list->head + pointer_size(list->kind), list->word - list->entry);
-	set_pending(list, NULL);
+	set_offset(type_of(list->kind), list->head, list->word - list->entry);
+	set_op_pending(list, NULL);
 }
 
 static inline void set_words(const struct list *list, __u32 value)
@@ -227,15 +186,10 @@ static inline bool all_died(const struct list *list)
 	return count_words(list, FUTEX_OWNER_DIED) == list->len;
 }
 
-static inline unsigned int type_of(enum kind kind)
-{
-	return kind == LIST64 ? ROBUST_LIST_64BIT : ROBUST_LIST_32BIT;
-}
-
 static inline bool register_list(const struct list *list)
 {
 	if (list->kind == LEGACY)
-		return !syscall(SYS_set_robust_list, list->head, 3 * sizeof(long));
+		return !set_legacy_list(list->head);
 	return set_robust_list2(list->head, ROBUST_LIST_NEW, type_of(list->kind)) >= 0;
 }
 
@@ -266,7 +220,7 @@ static inline void place_lists(struct list *list, char *memory)
 	for (int i = 0; i < KINDS; i++, memory += (LOCKS + 2) * ENTRY) {
 		list[i] = (struct list) {
 			.kind = i,
-			.head = memory,
+			.head = (void *)memory,
 			.entry = memory + 2 * ENTRY,
 			.word = memory + 2 * ENTRY + 8,
 			.stride = ENTRY,
@@ -312,16 +266,11 @@ static inline bool reap(pid_t pid, int *status)
 	return false;
 }
 
-static inline pid_t fork_child(void)
+static inline pid_t need_child(void)
 {
-	pid_t parent = getpid(), pid = fork();
+	pid_t pid = fork_child();
 
 	need(pid != -1, "fork");
-	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
-	}
 	return pid;
 }
 
@@ -329,28 +278,15 @@ static inline pid_t fork_child(void)
  * Starts a process that takes locks. When this returns, it has them, and dies by
  * itself or waits for its death.
  */
-static inline pid_t start(bool (*take)(void *arg), void (*die)(void *arg), void *arg)
+static inline pid_t start(victim_fn *take, void (*then)(struct victim *victim), const void *data)
 {
-	int fd[2];
-	pid_t pid;
-	char c;
+	struct victim victim = { .data = data, .then = then };
+	int line = fork_victim(&victim, take);
 
-	need(!pipe(fd), "pipe");
-	pid = fork_child();
-	if (!pid) {
-		if (!take(arg) || write(fd[1], "", 1) != 1) {
-			say("the process that should hold locks failed: %s", strerror(errno));
-			_exit(1);
-		}
-		if (die)
-			die(arg);
-		for (;;)
-			pause();
-	}
-	close(fd[1]);
-	need(read(fd[0], &c, 1) == 1, "a process with locks");
-	close(fd[0]);
-	return pid;
+	if (line)
+		say("the process that should hold locks failed in line %d", line);
+	need(!line, "a process with locks");
+	return victim.pid;
 }
 
 static inline bool kill_and_reap(pid_t pid)
@@ -359,23 +295,6 @@ static inline bool kill_and_reap(pid_t pid)
 
 	return !kill(pid, SIGKILL) && reap(pid, &status) && WIFSIGNALED(status) &&
 	       WTERMSIG(status) == SIGKILL;
-}
-
-/* The state of a process, as /proc has it behind the name in parentheses. */
-static inline char process_state(pid_t pid)
-{
-	char name[64], stat[512] = "", *end;
-	int fd;
-
-	snprintf(name, sizeof(name), "/proc/%d/stat", pid);
-	fd = open(name, O_RDONLY);
-	if (fd == -1)
-		return 0;
-	if (read(fd, stat, sizeof(stat) - 1) == -1)
-		stat[0] = 0;
-	close(fd);
-	end = strrchr(stat, ')');
-	return end ? end[2] : 0;
 }
 
 static inline bool wait_for_state(pid_t pid, char state)
@@ -393,13 +312,13 @@ static inline bool wait_for_state(pid_t pid, char state)
 /* A process that waits for a lock, and sleeps when this returns. */
 static inline pid_t start_waiter(atomic_uint *word)
 {
-	pid_t pid = fork_child();
+	pid_t pid = need_child();
 
 	if (!pid) {
 		__u32 value = atomic_fetch_or(word, FUTEX_WAITERS) | FUTEX_WAITERS;
 
 		alarm(PATIENCE);
-		_exit(syscall(SYS_futex, word, FUTEX_WAIT, value, NULL, NULL, 0) != 0);
+		_exit(wait_while(word, value, NULL) != 0);
 	}
 	need(wait_for_state(pid, 'S'), "a process that waits");
 	return pid;

@@ -81,7 +81,7 @@ static bool start_thread(pthread_t *thread, void *(*fn)(void *), void *arg)
 
 static void try_thread(struct self *self)
 {
-	struct errand errand = { unseen(self), own_tid(), self->slot };
+	struct errand errand = { unseen(self), gettid32(), self->slot };
 	pthread_t thread;
 
 	errand.self.rng.state = rng_next(&self->rng);
@@ -108,7 +108,7 @@ static void run_child(struct self *parent, struct child *child, enum end end, pi
 	switch (end) {
 	case END_KILLED:
 		atomic_store(&child->ready, 1);
-		futex_wake(&child->ready, 1);
+		wake(&child->ready, 1);
 		for (;;)
 			pause();
 	case END_KILLS_ITSELF:
@@ -127,7 +127,7 @@ static void try_fork(struct self *self)
 {
 	struct child *child = map_shared(sizeof(*child));
 	enum end end = below(&self->rng, ENDS);
-	pid_t pid, creator = own_tid(), parent = getpid();
+	pid_t pid, creator = gettid32(), parent = getpid();
 	struct get_call get;
 	siginfo_t info;
 	bool killed;
@@ -143,7 +143,7 @@ static void try_fork(struct self *self)
 	rng_next(&self->rng);
 	if (end == END_KILLED) {
 		while (!atomic_load(&child->ready))
-			futex_wait(&child->ready, 0, 1);
+			wait_seconds(&child->ready, 0, 1);
 		for (int i = 0; i < SLOTS; i++) {
 			plain_get(self, &get, pid, i);
 			expect_registration(self, &get, "a child", child->slot[i]);
@@ -272,7 +272,7 @@ static void finish_round(struct self *self)
 	atomic_store(&self->actor->finished, self->round);
 	tell_coordinator();
 	while (atomic_load(&shared->round) == self->round && !atomic_load(&shared->stop))
-		futex_wait(&shared->round, self->round, PATIENCE);
+		wait_seconds(&shared->round, self->round, PATIENCE);
 	self->round++;
 }
 
@@ -289,7 +289,7 @@ static void *run_actor(void *arg)
 	begin_life(self.actor);
 	forget_lists(self.actor);
 	check_birth(&self, 0, NULL);
-	atomic_store(&self.actor->tid, own_tid());
+	atomic_store(&self.actor->tid, gettid32());
 	atomic_store(&self.actor->finished, self.round);
 	set_phase(self.actor, ALIVE);
 	self.life = atomic_load(&self.actor->life);

@@ -21,7 +21,6 @@ enum entry {
 static const char * const entry_name[ENTRIES] = { "", "int80 ", "x32 " };
 static bool have_entry[ENTRIES] = { true };
 
-#define X32_SYSCALL_BIT		0x40000000
 #define I386_SET_ROBUST_LIST2	473
 #define I386_GET_ROBUST_LIST2	474
 
@@ -29,7 +28,7 @@ static inline long do_set(enum entry entry, __u64 head, __u64 index, __u64 flags
 {
 	if (entry == ENTRY_INT80)
 		return int80(I386_SET_ROBUST_LIST2, head, index, flags, 0);
-	return raw_syscall(__NR_set_robust_list2 | (entry == ENTRY_X32 ? X32_SYSCALL_BIT : 0),
+	return raw_syscall(__NR_set_robust_list2 | (entry == ENTRY_X32 ? __X32_SYSCALL_BIT : 0),
 			   (long)head, (long)index, (long)flags);
 }
 
@@ -38,7 +37,7 @@ static inline long do_get(enum entry entry, __u64 pid, __u64 result, __u64 index
 {
 	if (entry == ENTRY_INT80)
 		return int80(I386_GET_ROBUST_LIST2, pid, result, index, flags);
-	return raw_syscall(__NR_get_robust_list2 | (entry == ENTRY_X32 ? X32_SYSCALL_BIT : 0),
+	return raw_syscall(__NR_get_robust_list2 | (entry == ENTRY_X32 ? __X32_SYSCALL_BIT : 0),
 			   (long)pid, (long)result, (long)index, (long)flags);
 }
 

@@ -45,7 +45,7 @@ struct actor {
 
 /* What an actor has to know of a process that it forks */
 struct child {
-	atomic_int		ready;
+	atomic_uint		ready;
 	struct registration	slot[SLOTS];
 };
 
@@ -135,7 +135,7 @@ struct self {
 static void tell_coordinator(void)
 {
 	atomic_fetch_add(&shared->news, 1);
-	futex_wake(&shared->news, 1);
+	wake(&shared->news, 1);
 }
 
 __printf(2, 3)
@@ -312,7 +312,7 @@ static void check_get_own(struct self *self)
 	struct get_call get;
 
 	random_get(self, &get);
-	get.pid = once_in(&self->rng, 2) ? 0 : own_tid();
+	get.pid = once_in(&self->rng, 2) ? 0 : gettid32();
 	make_get(self, &get);
 	if (!expect_invalid(self, &get))
 		expect_registration(self, &get, "itself", self->slot[get.index]);

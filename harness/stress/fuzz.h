@@ -6,29 +6,14 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
-#include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
+#include "robust_list2_victim.h"
+
 #include <linux/types.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdalign.h>
 #include <stdarg.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "walk_limits.h"
 
 /*
  * Nothing takes this long. It is far more than a kernel with every check needs
@@ -86,49 +71,11 @@ static inline long raw_result(long ret)
 
 #define raw_syscall(...)	raw_result(syscall(__VA_ARGS__))
 
-/* The way of i386 programs into the kernel, for x86-64 programs */
-#ifdef __x86_64__
-static inline long int80(long nr, __u64 a, __u64 b, __u64 c, __u64 d)
+static inline long wait_seconds(atomic_uint *word, __u32 value, unsigned int seconds)
 {
-	long ret;
+	const struct timespec timeout = { .tv_sec = seconds };
 
-	/* The kernel does not preserve r8 to r11 here. */
-	asm volatile("int $0x80" : "=a" (ret) : "a" (nr), "b" (a), "c" (b), "d" (c), "S" (d)
-		     : "r8", "r9", "r10", "r11", "memory");
-	return (__s32)ret;
-}
-#else
-static inline long int80(long nr, __u64 a, __u64 b, __u64 c, __u64 d)
-{
-	(void)nr, (void)a, (void)b, (void)c, (void)d;
-	return -ENOSYS;
-}
-#endif
-
-static inline pid_t own_tid(void)
-{
-	return syscall(SYS_gettid);
-}
-
-#ifndef SYS_futex
-# define SYS_futex __NR_futex
-#endif
-
-/* What SYS_futex takes, whatever the C library's time_t is */
-struct futex_time {
-	long	tv_sec, tv_nsec;
-};
-
-static inline long futex_wait(void *word, __u32 value, unsigned int seconds)
-{
-	struct futex_time timeout = { .tv_sec = seconds };
-
-	return raw_syscall(SYS_futex, word, FUTEX_WAIT, value, &timeout, NULL, 0);
-}
-
-static inline long futex_wake(void *word, int count)
-{
-	return raw_syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+	return raw_result(wait_while(word, value, &timeout));
 }
 
 /* Moves waiters that hold off at a word with that value, and returns how many. */
@@ -175,13 +122,6 @@ static inline void print_line(const char *format, ...)
 		}								\
 	} while (0)
 
-static inline void die_with(pid_t parent)
-{
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(2);
-}
-
 static inline void *map_at(__u64 address, size_t size, int prot, int flags, int fd, off_t offset)
 {
 	void *want = (void *)(uintptr_t)address;
@@ -208,16 +148,10 @@ static inline __u64 parse_number(const char *text)
 	return number;
 }
 
-static inline bool have_robust_list2(void)
-{
-	return raw_syscall(__NR_set_robust_list2, 0, ROBUST_LIST_NEW,
-			   ROBUST_LIST_QUERY_MAX) != -ENOSYS;
-}
-
 /* A kernel without the calls: nothing to test. */
 static inline void skip_without_robust_list2(const char *name)
 {
-	if (have_robust_list2())
+	if (have_syscall())
 		return;
 	print_line("TAP version 13\nok 1 %s # SKIP set_robust_list2() is not implemented\n1..1",
 		   name);

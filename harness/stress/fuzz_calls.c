@@ -82,7 +82,7 @@ static bool wait_until(bool (*condition)(unsigned int process, unsigned int arg)
 			mismatch(&watcher, "process %u does not go on", process);
 			return false;
 		}
-		futex_wait(&shared->news, news, 1);
+		wait_seconds(&shared->news, news, 1);
 	}
 }
 
@@ -173,7 +173,7 @@ static void run_round(unsigned int round)
 			set_phase(actor, DYING);
 	}
 	atomic_store(&shared->round, round);
-	futex_wake(&shared->round, INT_MAX);
+	wake(&shared->round, INT_MAX);
 
 	for (unsigned int i = 0; i < PROCESSES; i++) {
 		if (!process_pid[i] || plan.event[i] != KILL)
@@ -255,24 +255,12 @@ static int fuzz(__u64 seed, __u64 count)
 	return shared->failed;
 }
 
-/* A program that has been executed has no lists. */
-static int check_empty(void)
-{
-	for (int i = 0; i < SLOTS; i++) {
-		__u64 head = 0;
-
-		if (do_get(ENTRY_OWN, 0, (uintptr_t)&head, i, 0) != -ENOENT)
-			return 1;
-	}
-	return 0;
-}
-
 int main(int argc, char *argv[])
 {
 	setvbuf(stdout, NULL, _IONBF, 0);
 	probe_entries();
 	if (argc == 2 && !strcmp(argv[1], "--empty"))
-		return check_empty();
+		return !has_no_lists(0);
 	if (argc == 3 && !strcmp(argv[1], "--process")) {
 		unsigned int process = parse_number(argv[2]);
 

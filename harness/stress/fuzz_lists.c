@@ -337,22 +337,10 @@ static int fuzz(__u64 seed, unsigned int count, unsigned int first)
 	return !good;
 }
 
-/* A program that has been executed has no lists. */
-static int check_empty(void)
-{
-	for (int i = 0; i < LISTS_PER_TASK; i++) {
-		__u64 head = 0;
-
-		if (raw_syscall(__NR_get_robust_list2, 0, &head, i, 0) != -ENOENT)
-			return 1;
-	}
-	return 0;
-}
-
 int main(int argc, char *argv[])
 {
 	if (argc == 2 && !strcmp(argv[1], "--empty"))
-		return check_empty();
+		return !has_no_lists(0);
 	if (argc != 3 && argc != 4) {
 		fprintf(stderr, "usage: fuzz_lists SEED COUNT [FIRST]\n");
 		return 2;

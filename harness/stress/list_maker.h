@@ -77,8 +77,8 @@ static inline void put_pointer(struct maker *maker, enum list_kind kind, __u64 a
 	/* The bit that says PI */
 	__u64 value = to | once_in(&maker->rng, 4);
 
-	stamp(maker, maker->pointer, at, pointer_size(kind));
-	put(at, &value, pointer_size(kind));
+	stamp(maker, maker->pointer, at, size_of(kind));
+	put(at, &value, size_of(kind));
 }
 
 static inline __u32 random_word(struct rng *rng, __u32 tid)
@@ -119,12 +119,12 @@ static inline __u64 bad_address(struct rng *rng, enum list_kind kind)
 		0x5a00000050000000, 0x2050000000, 0x8000000050000000,
 	};
 
-	return cut_address(kind, bad[below(rng, pointer_size(kind) == 4 ? 11 : ARRAY_SIZE(bad))]);
+	return cut_address(kind, bad[below(rng, size_of(kind) == 4 ? 11 : ARRAY_SIZE(bad))]);
 }
 
 static inline __u64 random_address(struct rng *rng, enum list_kind kind)
 {
-	unsigned int arenas = pointer_size(kind) == 4 ? ARENAS_BELOW_4GIB : ARENAS;
+	unsigned int arenas = size_of(kind) == 4 ? ARENAS_BELOW_4GIB : ARENAS;
 	unsigned int page = below(rng, arenas * ARENA_PAGES), in_page;
 
 	/* Some are at the end of a page, and may go over it. */
@@ -143,7 +143,7 @@ struct layout {
 
 static inline struct layout random_layout(struct rng *rng, enum list_kind kind)
 {
-	unsigned int arenas = pointer_size(kind) == 4 ? ARENAS_BELOW_4GIB : ARENAS;
+	unsigned int arenas = size_of(kind) == 4 ? ARENAS_BELOW_4GIB : ARENAS;
 	struct layout layout = { .careful = !once_in(rng, 4) };
 	int near = 4 * ((int)below(rng, 33) - 16);
 
@@ -156,7 +156,7 @@ static inline struct layout random_layout(struct rng *rng, enum list_kind kind)
 		layout.alignment = 4;
 		break;
 	default:
-		layout.alignment = pointer_size(kind);
+		layout.alignment = size_of(kind);
 	}
 	layout.futex_offset = near - (int)layout.rest;
 	if (once_in(rng, 3))
@@ -182,7 +182,7 @@ static inline bool is_writable(__u64 address, unsigned int size)
 static inline bool make_entry(struct maker *maker, enum list_kind kind,
 			      const struct layout *layout, __u64 *address)
 {
-	unsigned int size = pointer_size(kind);
+	unsigned int size = size_of(kind);
 
 	for (int i = 0; i < 12; i++) {
 		__u64 at = random_address(&maker->rng, kind), word;
@@ -208,12 +208,12 @@ static inline bool make_entry(struct maker *maker, enum list_kind kind,
 static inline bool make_head(struct maker *maker, enum list_kind kind, bool careful,
 			     __u64 *address)
 {
-	unsigned int size = 3 * pointer_size(kind);
+	unsigned int size = 3 * size_of(kind);
 
 	for (int i = 0; i < 50; i++) {
 		__u64 at = random_address(&maker->rng, kind);
 
-		at -= at % pointer_size(kind);
+		at -= at % size_of(kind);
 		if (is_used(maker, at, size) || (careful && !is_writable(at, size)))
 			continue;
 		stamp(maker, maker->used, at, size);
@@ -258,8 +258,8 @@ static inline void put_mixed_word(struct maker *maker, __u64 at, struct mixture 
  */
 static inline void make_dense(struct maker *maker, struct list *list)
 {
-	unsigned int size = pointer_size(list->kind), wanted = MAX_ENTRIES;
-	unsigned int around_limit = FOREIGN_LIMIT - 2 + below(&maker->rng, 5);
+	unsigned int size = size_of(list->kind), wanted = MAX_ENTRIES;
+	unsigned int around_limit = ROBUST_LIST_LIMIT - 2 + below(&maker->rng, 5);
 	struct mixture mixture = { around_limit, 1 + below(&maker->rng, 3) };
 	bool mixed = !is_legacy(list->kind) && below(&maker->rng, 4);
 
@@ -401,7 +401,7 @@ static inline __u64 random_pending(struct maker *maker, struct list *list)
 
 static inline void link_list(struct maker *maker, struct list *list)
 {
-	unsigned int size = pointer_size(list->kind);
+	unsigned int size = size_of(list->kind);
 	__u64 from = list->head;
 
 	for (unsigned int i = 0; i < list->count; i++) {
@@ -420,12 +420,12 @@ static inline void link_list(struct maker *maker, struct list *list)
 /* Nothing is there, but it is a head that can be registered. */
 static inline __u64 bad_head(struct rng *rng, enum list_kind kind)
 {
-	__u64 head = bad_address(rng, kind) & -(__u64)pointer_size(kind);
+	__u64 head = bad_address(rng, kind) & -(__u64)size_of(kind);
 
 	return kind == BITS32 && head > 0xfffffff4 ? 0xfffffff4 : head;
 }
 
-static inline void make_list(struct maker *maker, enum list_kind kind, bool tidy, bool dense)
+static inline void make_random_list(struct maker *maker, enum list_kind kind, bool tidy, bool dense)
 {
 	struct list *list = &maker->list[maker->lists];
 	unsigned int fate = below(&maker->rng, 12);
@@ -436,7 +436,7 @@ static inline void make_list(struct maker *maker, enum list_kind kind, bool tidy
 	list->wild = !tidy && once_in(&maker->rng, 6);
 	list->first = maker->entries;
 	if (list->wild)
-		list->head = random_address(&maker->rng, kind) & -(__u64)pointer_size(kind);
+		list->head = random_address(&maker->rng, kind) & -(__u64)size_of(kind);
 	else if (!make_head(maker, kind, !once_in(&maker->rng, 12), &list->head))
 		return;
 	maker->lists++;
@@ -482,17 +482,17 @@ static inline void make_lists(struct maker *maker, bool tidy, bool have_compat,
 	maker->entries = 0;
 	make_background(maker);
 	if (below(&maker->rng, 3)) {
-		make_list(maker, LEGACY, tidy, dense && once_in(&maker->rng, 2));
+		make_random_list(maker, LEGACY, tidy, dense && once_in(&maker->rng, 2));
 		dense = dense && maker->entries < ROBUST_LIST_LIMIT / 2;
 	}
 	if (once_in(&maker->rng, 4) && have_compat)
-		make_list(maker, LEGACY_COMPAT, tidy, dense && once_in(&maker->rng, 2));
+		make_random_list(maker, LEGACY_COMPAT, tidy, dense && once_in(&maker->rng, 2));
 	for (unsigned int i = 0; i < count; i++) {
 		enum list_kind kind = BITS32;
 
 		if (once_in(&maker->rng, 2) && sizeof(long) == 8)
 			kind = BITS64;
-		make_list(maker, kind, tidy, dense && i == 0);
+		make_random_list(maker, kind, tidy, dense && i == 0);
 	}
 }
 

@@ -112,7 +112,7 @@ static void *wait_in_park(void *arg)
 {
 	(void)arg;
 	for (;;)
-		syscall(SYS_futex, &world->park, FUTEX_WAIT, 0, NULL, NULL, 0);
+		wait_while(&world->park, 0, NULL);
 	return NULL;
 }
 
@@ -172,14 +172,9 @@ static void place_waiters(struct rng *rng)
 	}
 }
 
-static __u32 type_of(const struct list *list)
-{
-	return list->kind == BITS64 ? ROBUST_LIST_64BIT : ROBUST_LIST_32BIT;
-}
-
 static long set_list(__u64 head, int index, __u32 flags)
 {
-	return raw_syscall(__NR_set_robust_list2, (long)head, index, flags);
+	return raw_result(set_robust_list2((void *)(uintptr_t)head, index, flags));
 }
 
 static void register_list(const struct list *list, int index)
@@ -188,7 +183,7 @@ static void register_list(const struct list *list, int index)
 
 	switch (list->kind) {
 	case LEGACY:
-		check(!raw_syscall(SYS_set_robust_list, (long)list->head, 3 * sizeof(long)));
+		check(!set_legacy_list((void *)(uintptr_t)list->head));
 		return;
 	case LEGACY_COMPAT:
 		check(!int80(I386_SET_ROBUST_LIST, list->head, 12, 0, 0));
@@ -198,9 +193,9 @@ static void register_list(const struct list *list, int index)
 	}
 	if (list->fate == REPLACES_ANOTHER || !list->head) {
 		check(set_list(other, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == index);
-		check(set_list(list->head, index, type_of(list)) == index);
+		check(set_list(list->head, index, type_of(list->kind)) == index);
 	} else {
-		check(set_list(list->head, ROBUST_LIST_NEW, type_of(list)) == index);
+		check(set_list(list->head, ROBUST_LIST_NEW, type_of(list->kind)) == index);
 	}
 }
 
@@ -245,7 +240,7 @@ static void register_lists(void)
 		if (is_legacy(list->kind))
 			continue;
 		if (list->fate == EMPTIED)
-			check(set_list(0, index, type_of(list)) == index);
+			check(set_list(0, index, type_of(list->kind)) == index);
 		if (list->fate == UNREGISTERED)
 			check(set_list(0, index, ROBUST_LIST_UNREGISTER) == index);
 		if (list->fate == RELEASED)
@@ -315,7 +310,7 @@ static void prepare_death(void)
 
 	maker->rng = rng_of(world->seed, world->number, 1);
 	maker->number = world->number + 1;
-	maker->tid = own_tid();
+	maker->tid = gettid32();
 	make_lists(maker, world->racy, have_compat, LISTS_PER_TASK - !!world->ballast);
 	if (world->ballast)
 		take_ballast(&maker->rng);
@@ -326,7 +321,7 @@ static void prepare_death(void)
 	if (world->racy) {
 		world->race_rng.state = rng_next(&maker->rng);
 		atomic_store(&world->race, 1);
-		futex_wake(&world->race, 1);
+		wake(&world->race, 1);
 		/* Some lists have nothing that can be rewritten. */
 		for (int i = 0; i < 1000 && !atomic_load(&world->rewritten); i++)
 			sched_yield();
@@ -377,22 +372,19 @@ static void rewrite_pointer(struct rng *rng)
 {
 	struct maker *maker = &world->maker;
 	const struct entry *entry = &maker->entry[below(rng, maker->entries)];
-	unsigned int size = pointer_size(entry->kind);
-	void *at = (void *)(uintptr_t)entry->address;
 	const struct entry *to = &maker->entry[below(rng, maker->entries)];
+	unsigned int size = size_of(entry->kind), pi;
 	__u64 value = to->address;
 	size_t offset;
 
 	if (once_in(rng, 64))
 		value = bad_address(rng, entry->kind);
-	value |= once_in(rng, 4);
+	pi = once_in(rng, 4);
 	if (entry->address % size || !find_image(entry->address, size, &offset) ||
 	    !page_writable(offset / memory.page_size))
 		return;
-	if (size == 8)
-		__atomic_store_n((__u64 *)at, value, __ATOMIC_RELAXED);
-	else
-		__atomic_store_n((__u32 *)at, value, __ATOMIC_RELAXED);
+	store_pointer(type_of(entry->kind), (void *)(uintptr_t)entry->address,
+		      (void *)(uintptr_t)value, pi);
 	atomic_fetch_add(&world->rewritten, 1);
 }
 
@@ -416,7 +408,7 @@ static void *race(void *arg)
 	for (;;) {
 		switch (atomic_load(&world->race)) {
 		case 0:
-			syscall(SYS_futex, &world->race, FUTEX_WAIT, 0, NULL, NULL, 0);
+			wait_while(&world->race, 0, NULL);
 			break;
 		case 1:
 			if (world->maker.entries)

@@ -172,7 +172,7 @@ static void fork_cycles(int n)
 {
 	need(register_everything(), "registration");
 	while (n--) {
-		pid_t pid = fork_child();
+		pid_t pid = need_child();
 
 		if (!pid)
 			_exit(!register_everything());
@@ -195,7 +195,7 @@ static void exec_once_more(int n)
 
 static void exec_cycles(int n)
 {
-	pid_t pid = fork_child();
+	pid_t pid = need_child();
 	int status = 0;
 
 	if (!pid)
@@ -225,7 +225,7 @@ static void race_cycles(int n)
 	for (int i = 0; i < 8; i++)
 		thread[i] = new_thread(race, NULL);
 	while (atomic_load(&racing) > 0) {
-		pid_t pid = fork_child();
+		pid_t pid = need_child();
 
 		if (!pid)
 			_exit(!register_everything());

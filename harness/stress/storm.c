@@ -57,7 +57,7 @@ static void fail(const struct locker *locker, const char *what, const struct loc
 		return;
 	print_line("# round %u, thread %u: %s: lock %u, word %#x, holder %u",
 		   atomic_load(&shared->round), locker->tid, what,
-		   (unsigned int)(lock - shared->lock), atomic_load(&lock->word),
+		   (unsigned int)(lock - shared->lock), atomic_load(&lock->futex),
 		   atomic_load(&lock->holder));
 }
 
@@ -184,9 +184,9 @@ static void *run_survivor(void *arg)
 	register_lists(locker);
 	for (;;) {
 		atomic_fetch_add(&shared->ready, 1);
-		futex_wake(&shared->ready, 1);
+		wake(&shared->ready, 1);
 		while (atomic_load(&shared->round) == round)
-			futex_wait(&shared->round, round, PATIENCE);
+			wait_seconds(&shared->round, round, PATIENCE);
 		round++;
 		locker->rng = rng_of(shared->seed, round, VICTIMS + (locker - shared->survivor));
 
@@ -242,7 +242,7 @@ static bool wait_for_survivors(void)
 			fail(&nobody, "survivors do not go on", shared->lock);
 			return false;
 		}
-		futex_wait(&shared->ready, ready, 1);
+		wait_seconds(&shared->ready, ready, 1);
 	}
 	return !atomic_load(&shared->failed);
 }
@@ -277,7 +277,7 @@ static bool run_round(unsigned int round)
 	atomic_store(&shared->execs, false);
 	shared->to_exec = once_in(&rng, 4);
 	atomic_store(&shared->round, round);
-	futex_wake(&shared->round, INT_MAX);
+	wake(&shared->round, INT_MAX);
 
 	pid = fork();
 	must(pid >= 0);
@@ -295,7 +295,7 @@ static bool run_round(unsigned int round)
 	if (!wait_for_survivors())
 		return false;
 	for (int i = 0; i < LOCKS; i++) {
-		if (!atomic_load(&shared->lock[i].word))
+		if (!atomic_load(&shared->lock[i].futex))
 			continue;
 		fail(&shared->victim[0], "not free in the end", &shared->lock[i]);
 		return false;

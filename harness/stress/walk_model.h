@@ -22,16 +22,17 @@ static inline bool is_legacy(enum list_kind kind)
 	return kind == LEGACY || kind == LEGACY_COMPAT;
 }
 
-static inline unsigned int pointer_size(enum list_kind kind)
+/* Returns the type of the pointers. */
+static inline unsigned int type_of(enum list_kind kind)
 {
-	switch (kind) {
-	case LEGACY:
-		return sizeof(long);
-	case BITS64:
-		return 8;
-	default:
-		return 4;
-	}
+	if (kind == LEGACY)
+		return native_type();
+	return kind == BITS64 ? ROBUST_LIST_64BIT : ROBUST_LIST_32BIT;
+}
+
+static inline unsigned int size_of(enum list_kind kind)
+{
+	return pointer_size(type_of(kind));
 }
 
 /* Addresses at which a waiter is to be woken, once for each time */
@@ -47,7 +48,7 @@ struct walk_model {
 
 static inline __u64 cut_address(enum list_kind kind, __u64 address)
 {
-	return pointer_size(kind) == 4 ? (__u32)address : address;
+	return size_of(kind) == 4 ? (__u32)address : address;
 }
 
 static inline bool model_read(__u64 address, unsigned int size, __u64 *value)
@@ -129,9 +130,9 @@ static inline bool model_entry(struct walk_model *model, enum list_kind kind, __
 static inline void model_walk(struct walk_model *model, enum list_kind kind, __u64 head)
 {
 	/* Of a list of set_robust_list(): entries. Of another one: entries of others */
-	unsigned int limit = is_legacy(kind) ? ROBUST_LIST_LIMIT : FOREIGN_LIMIT;
+	unsigned int limit = is_legacy(kind) ? ROBUST_LIST_LIMIT : ROBUST_LIST_LIMIT;
 	__u64 entry, pending, futex_offset, next = 0;
-	unsigned int size = pointer_size(kind);
+	unsigned int size = size_of(kind);
 	bool pi, pending_pi, have_next;
 
 	if (!head)

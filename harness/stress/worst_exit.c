@@ -15,9 +15,6 @@
 
 #include "adversity.h"
 
-/* A list is no longer than that, with set_robust_list() */
-#define LEGACY_LIMIT	ROBUST_LIST_LIMIT
-
 /* How long the other task may have to wait for its turn, in seconds: some ticks */
 #define LONGEST_GAP	0.02
 /* Which part of the CPU it has to get */
@@ -26,7 +23,6 @@
 /* How many exits are compared */
 #define EXITS		5
 
-#define STACK		65536
 #define FIRST_LIST	(AREA + (1UL << 24))
 
 /* Of all lists of a task together: what it holds, and what it does not */
@@ -71,7 +67,7 @@ struct worst {
 
 static size_t stride(enum kind kind)
 {
-	return 2 * pointer_size(kind);
+	return 2 * pointer_size(type_of(kind));
 }
 
 /*
@@ -93,7 +89,7 @@ static void build(const struct worst *worst, const struct list *list)
 {
 	struct list empty = *list;
 	__u32 word = gettid32();
-	char *from = list->head;
+	void *from = list->head;
 
 	if (worst->shape == FREE_LOCKS)
 		word = 0;
@@ -105,10 +101,10 @@ static void build(const struct worst *worst, const struct list *list)
 		char *entry = nth_entry(worst, list, i);
 
 		set_next(list, from, entry);
-		*(__u32 *)(entry + pointer_size(list->kind)) = word;
+		*(__u32 *)(entry + pointer_size(type_of(list->kind))) = word;
 		from = entry;
 	}
-	set_next(list, from, worst->shape == CIRCLE ? list->entry : list->head);
+	set_next(list, from, worst->shape == CIRCLE ? list->entry : (char *)list->head);
 }
 
 /* How many entries the kernel handles, and how many it looks at */
@@ -127,13 +123,13 @@ static int handled(const struct worst *worst)
 
 static int visited(const struct worst *worst)
 {
-	int others = worst->entries < FOREIGN_LIMIT ? worst->entries : FOREIGN_LIMIT;
+	int others = worst->entries < ROBUST_LIST_LIMIT ? worst->entries : ROBUST_LIST_LIMIT;
 
 	if (worst->shape == FREE_LOCKS)
 		return worst->lists * others;
 	/* One more lap, or part of it, finds out that nothing is left. */
 	if (worst->shape == CIRCLE && worst->kind != LEGACY)
-		return handled(worst) + worst->lists * FOREIGN_LIMIT;
+		return handled(worst) + worst->lists * ROBUST_LIST_LIMIT;
 	return handled(worst);
 }
 
@@ -160,37 +156,32 @@ static struct list place(const struct worst *worst, int n)
 
 	return (struct list) {
 		.kind = worst->kind,
-		.head = memory,
+		.head = (void *)memory,
 		.entry = memory + page,
-		.word = memory + page + pointer_size(worst->kind),
+		.word = memory + page + pointer_size(type_of(worst->kind)),
 		.stride = stride(worst->kind),
 		.len = worst->entries,
 	};
 }
 
-static bool take(void *arg)
+static int take(struct victim *victim)
 {
-	const struct worst *worst = arg;
+	const struct worst *worst = victim->data;
 	static size_t size;
-	char *stack;
 
 	for (int i = 0; i < worst->lists; i++) {
 		struct list list = place(worst, i);
 
 		build(worst, &list);
-		if (worst->shape != NO_LIST && !register_list(&list))
-			return false;
+		CHECK(worst->shape == NO_LIST || register_list(&list));
 	}
 	if (worst->shape == FAR_APART) {
 		size = worst->lists * size_of(worst);
-		stack = malloc(STACK);
-		if (!stack)
-			return false;
-		meter->taker = clone(take_pages_away, stack + STACK, CLONE_VM | SIGCHLD, &size);
-		if (meter->taker == -1)
-			return false;
+		meter->taker = clone_vm(take_pages_away, &size);
+		CHECK(meter->taker != -1);
 	}
-	return !sched_setaffinity(0, sizeof(first_cpu), &first_cpu);
+	CHECK(!sched_setaffinity(0, sizeof(first_cpu), &first_cpu));
+	return 0;
 }
 
 /* Locks that are not as they should be, in all tests */
@@ -200,7 +191,7 @@ static int badly_handled;
 static pid_t start_worst(const struct worst *worst)
 {
 	map_shared(FIRST_LIST, worst->lists * size_of(worst));
-	return start(take, NULL, (void *)worst);
+	return start(take, NULL, worst);
 }
 
 /* How long the exit takes, in seconds */
@@ -282,28 +273,24 @@ static double report(const struct worst *worst, double time)
 	return base;
 }
 
-/* One page fault for each entry would take minutes. */
-static void shorten(struct worst *worst)
-{
-	worst->lists = 1;
-	worst->entries = nr_far_entries;
-}
-
 static struct worst longest_of(enum kind kind, enum shape shape)
 {
 	struct worst worst = {
 		.kind = kind,
 		.shape = shape,
 		.lists = kind == LEGACY ? 1 : nr_lists,
-		.entries = kind == LEGACY ? LEGACY_LIMIT : nr_entries / nr_lists + 1,
+		.entries = kind == LEGACY ? ROBUST_LIST_LIMIT : nr_entries / nr_lists + 1,
 	};
 
 	if (kind == LEGACY)
 		return worst;
 	if (shape == FREE_LOCKS)
 		worst.entries = nr_free_entries;
-	if (shape == FAR_APART)
-		shorten(&worst);
+	/* One page fault for each entry would take minutes. */
+	if (shape == FAR_APART) {
+		worst.lists = 1;
+		worst.entries = nr_far_entries;
+	}
 	return worst;
 }
 
@@ -363,25 +350,24 @@ static void die_with_copies(void)
 {
 	const size_t page = sysconf(_SC_PAGESIZE), size = nr_entries * sizeof(__u32);
 	int fd = memfd_create("word", MFD_CLOEXEC), status = 0;
-	char *stack = malloc(STACK);
 	double start;
 	pid_t pid;
 
-	need(fd != -1 && !ftruncate(fd, page) && stack, "memfd_create");
+	need(fd != -1 && !ftruncate(fd, page), "memfd_create");
 	map_shared(COPY_ENTRIES, page + size);
 	for (size_t at = 0; at < size; at += page)
 		need(mmap((void *)(COPY_WORDS + at), page, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_FIXED, fd, 0) != MAP_FAILED, "mmap");
 	copy_list = (struct list) {
 		.kind = LIST32,
-		.head = (char *)COPY_ENTRIES,
+		.head = (void *)COPY_ENTRIES,
 		.entry = (char *)COPY_ENTRIES + page,
 		.word = (char *)COPY_WORDS,
 		.stride = sizeof(__u32),
 		.len = nr_entries,
 	};
 	atomic_store(&meter->copies_ready, 0);
-	pid = clone(hold_copies, stack + STACK, CLONE_VM | SIGCHLD, &fd);
+	pid = clone_vm(hold_copies, &fd);
 	need(pid != -1, "clone");
 	while (!atomic_load(&meter->copies_ready))
 		need(waitpid(pid, &status, WNOHANG) == 0, "a process with locks");
@@ -397,7 +383,7 @@ static void die_with_copies(void)
 static void test_copies(void)
 {
 	int status = 1;
-	pid_t pid = fork_child();
+	pid_t pid = need_child();
 
 	if (!pid)
 		die_with_copies();
@@ -405,10 +391,9 @@ static void test_copies(void)
 	ok(!status, "%s: all are marked", shape_names[COPIED]);
 }
 
-static void keep_less(double *least, double value)
+static double less(double a, double b)
 {
-	if (value < *least)
-		*least = value;
+	return a < b ? a : b;
 }
 
 /* Lists as long as those of set_robust_list(). The shortest of some exits is compared. */
@@ -418,11 +403,11 @@ static void test_like_legacy(enum shape shape)
 
 	for (int i = 0; i < EXITS; i++) {
 		for (int kind = 0; kind < KINDS; kind++) {
-			struct worst worst = { kind, shape, 1, LEGACY_LIMIT };
-			struct worst nothing = { kind, NO_LIST, 1, LEGACY_LIMIT };
+			struct worst worst = { kind, shape, 1, ROBUST_LIST_LIMIT };
+			struct worst nothing = { kind, NO_LIST, 1, ROBUST_LIST_LIMIT };
 
-			keep_less(&least[kind], exit_time(&worst));
-			keep_less(&base, exit_time(&nothing));
+			least[kind] = less(least[kind], exit_time(&worst));
+			base = less(base, exit_time(&nothing));
 		}
 	}
 	for (int kind = LIST32; kind < KINDS; kind++) {
@@ -431,7 +416,7 @@ static void test_like_legacy(enum shape shape)
 	}
 	legacy = least[LEGACY] - base;
 	say("%s, %d entries: %.0f us with set_robust_list(), %.0f us with set_robust_list2()",
-	    shape_names[shape], LEGACY_LIMIT, legacy * 1e6, slowest * 1e6);
+	    shape_names[shape], ROBUST_LIST_LIMIT, legacy * 1e6, slowest * 1e6);
 	ok(slowest <= 1.25 * legacy, "%s: as fast as set_robust_list()", shape_names[shape]);
 }
 
@@ -483,7 +468,7 @@ int main(int argc, char **argv)
 		say("a hung task is reported after 2 s");
 	nr_lists = LISTS_PER_TASK;
 	nr_entries = brief ? HELD_LIMIT / 8 : HELD_LIMIT;
-	nr_free_entries = 2 * FOREIGN_LIMIT;
+	nr_free_entries = 2 * ROBUST_LIST_LIMIT;
 	nr_far_entries = brief ? HELD_LIMIT / 64 : HELD_LIMIT / 8;
 
 	CPU_SET(0, &first_cpu);
@@ -492,7 +477,7 @@ int main(int argc, char **argv)
 	if (have_other_cpu)
 		sched_setaffinity(0, sizeof(other_cpu), &other_cpu);
 
-	meter_pid = fork_child();
+	meter_pid = need_child();
 	if (!meter_pid)
 		run_meter();
 	for (int shape = FREE_LOCKS; shape <= FAR_APART; shape++)

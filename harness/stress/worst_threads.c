@@ -39,21 +39,22 @@ static struct notes {
 	int		held;
 } *notes = (void *)AREA;
 
-struct head32 {
-	__u32	next;
-	__s32	futex_offset;
-	__u32	pending;
-};
-
 struct own {
 	/* For set_robust_list() */
-	struct robust_list_head legacy;
-	struct head32		head;
+	union head	legacy;
+	union head	head;
 };
 
 static __u32 *words_of(int thread)
 {
 	return (__u32 *)ENTRIES + (size_t)(thread + 1) * nr_entries;
+}
+
+static void make_head(unsigned int type, union head *head, long offset)
+{
+	make_list(type, head, NULL, 0);
+	store_pointer(type, head, (void *)ENTRIES, 0);
+	set_offset(type, head, offset);
 }
 
 /*
@@ -70,10 +71,10 @@ static void *run_thread(void *arg)
 
 	for (int i = 0; i < notes->held; i++)
 		words[i] = tid;
-	own->head = (struct head32) { ENTRIES, offset, 0 };
-	own->legacy = (struct robust_list_head) { { (void *)ENTRIES }, offset, NULL };
+	make_head(ROBUST_LIST_32BIT, &own->head, offset);
+	make_head(native_type(), &own->legacy, offset);
 	if (notes->legacy)
-		need(!syscall(SYS_set_robust_list, &own->legacy, sizeof(own->legacy)),
+		need(!set_legacy_list(&own->legacy),
 		     "set_robust_list");
 	for (int i = 0; i < nr_lists && !notes->legacy && !notes->no_lists; i++)
 		need(set_robust_list2(&own->head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == i,
@@ -132,7 +133,7 @@ static double time_death(bool *good)
 	map_shared(ENTRIES, size);
 	make_circle(notes->legacy ? sizeof(long) : sizeof(__u32));
 	atomic_store(&notes->ready, 0);
-	pid = fork_child();
+	pid = need_child();
 	if (!pid)
 		run_process();
 	while (atomic_load(&notes->ready) < nr_threads) {

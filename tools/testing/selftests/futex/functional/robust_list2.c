@@ -191,21 +191,10 @@ TEST_F(robust_list2, seccomp_filter)
 }
 
 #ifdef __x86_64__
-/* The calling convention of i386 programs, with all 64 bits of the registers */
-static long int80(long nr, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
-{
-	long ret = nr;
-
-	asm volatile("int $0x80" : "+a" (ret) : "b" (a), "c" (b), "d" (c), "S" (d)
-		     : "memory", "r8", "r9", "r10", "r11");
-	return (int)ret;
-}
-
 TEST_F(robust_list2, i386_entry)
 {
 	unsigned long garbage = 0x5a5a5a5aUL << 32, area = (unsigned long)self->area;
 	uint64_t *head = (uint64_t *)&self->area->many[0];
-
 	pid_t probe = fork_child();
 	int status;
 
@@ -233,10 +222,6 @@ TEST_F(robust_list2, i386_entry)
 	EXPECT_EQ(0, int80(473, area + 4, 0, ROBUST_LIST_32BIT, 0));
 	EXPECT_LIST(0, area + 4, ROBUST_LIST_32BIT);
 }
-
-#ifndef __X32_SYSCALL_BIT
-# define __X32_SYSCALL_BIT	0x40000000
-#endif
 
 TEST_F(robust_list2, x32_entry)
 {

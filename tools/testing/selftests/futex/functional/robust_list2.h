@@ -21,7 +21,11 @@
 # define BUILD_64
 #endif
 
-/* The limit of held entries in one walk, as in kernel/futex/robust_list2/walk.rs */
+/*
+ * Limits of this kernel that its headers do not have: lists of a thread, for which a
+ * program has to ask, and entries that one walk handles of those that the thread holds
+ */
+#define LISTS_PER_TASK	10
 #define HELD_LIMIT	1048576
 
 static inline long set_robust_list2(const void *head, int index, unsigned int flags)
@@ -65,6 +69,29 @@ static inline long set_legacy_list(const void *head)
 {
 	return syscall(SYS_set_robust_list, head, sizeof(struct robust_list_head));
 }
+
+/* The ways of i386 and x32 programs into the kernel, for x86-64 programs */
+#ifdef __x86_64__
+static inline long int80(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	long ret = nr;
+
+	/* The kernel does not preserve r8 to r11 here. */
+	asm volatile("int $0x80" : "+a" (ret) : "b" (a), "c" (b), "d" (c), "S" (d)
+		     : "memory", "r8", "r9", "r10", "r11");
+	return (int)ret;
+}
+#else
+static inline long int80(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	(void)nr, (void)a, (void)b, (void)c, (void)d;
+	return -ENOSYS;
+}
+#endif
+
+#ifndef __X32_SYSCALL_BIT
+# define __X32_SYSCALL_BIT	0x40000000
+#endif
 
 static inline uint32_t gettid32(void)
 {
@@ -220,7 +247,7 @@ static inline void make_pi_list(unsigned int type, union head *head, struct lock
 	}
 }
 
-static inline void set_words(struct lock *lock, int n, uint32_t word)
+static inline void store_words(struct lock *lock, int n, uint32_t word)
 {
 	for (int i = 0; i < n; i++)
 		atomic_store(&lock[i].futex, word);
@@ -229,7 +256,7 @@ static inline void set_words(struct lock *lock, int n, uint32_t word)
 /* Takes the first n of these locks for the calling thread. */
 static inline void take_locks(struct lock *lock, int n)
 {
-	set_words(lock, n, gettid32());
+	store_words(lock, n, gettid32());
 }
 
 /* The calling thread registers a list of n locks and holds them all. */

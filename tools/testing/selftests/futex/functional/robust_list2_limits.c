@@ -193,7 +193,7 @@ static int hold_one_in_circle(struct victim *victim)
 	struct list *list = victim->area->list;
 
 	CHECK(!hold_circle(victim));
-	set_words(list->lock, LOCKS_PER_LIST, 1);
+	store_words(list->lock, LOCKS_PER_LIST, 1);
 	if (victim->arg < LOCKS_PER_LIST)
 		take_locks(&list->lock[victim->arg], 1);
 	else
@@ -282,7 +282,7 @@ static int hold_three_long_lists(struct victim *victim)
 	CHECK(hold_list(victim->type, &area->list[2].head, area->list[2].lock,
 			LOCKS_PER_LIST) == 2);
 	/* Entries of others do not count. */
-	set_words(area->list[2].lock, 4, 0);
+	store_words(area->list[2].lock, 4, 0);
 	return 0;
 }
 

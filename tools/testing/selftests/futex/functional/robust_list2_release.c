@@ -243,7 +243,7 @@ TEST_F(list, circles)
 
 	ASSERT_HOLD(0, variant->type, &list->head, list->lock, LOCKS_PER_LIST);
 	store_pointer(variant->type, &list->lock[LOCKS_PER_LIST - 1], &list->lock[0], 0);
-	set_words(list->lock, LOCKS_PER_LIST, 1);
+	store_words(list->lock, LOCKS_PER_LIST, 1);
 	expect_release(_metadata, 0);
 	for (int i = 0; i < LOCKS_PER_LIST; i++)
 		EXPECT_EQ(1, atomic_load(&list->lock[i].futex));
@@ -262,7 +262,7 @@ TEST_F(list, limit_of_others)
 
 	for (int others = ROBUST_LIST_LIMIT - 1; others < ROBUST_LIST_LIMIT + 2; others++) {
 		ASSERT_HOLD(0, variant->type, &area->many_head, area->many, others + 1);
-		set_words(area->many, others, 1);
+		store_words(area->many, others, 1);
 		take_locks(area->list[1].lock, 1);
 		set_pending(variant->type, &area->many_head, &area->list[1].lock[0]);
 		ASSERT_HOLD(1, variant->type, &area->list[0].head, area->list[0].lock, 4);

@@ -28,12 +28,4 @@ static inline void end_itself(struct victim *victim)
 		_exit(0);
 }
 
-static uint64_t child_stack[8192];
-
-/* Starts a process that shares the memory of the test. */
-static inline pid_t clone_vm(int (*fn)(void *arg), void *arg)
-{
-	return clone(fn, &child_stack[ARRAY_SIZE(child_stack)], CLONE_VM | SIGCHLD, arg);
-}
-
 #endif

@@ -7,6 +7,7 @@
 #include "robust_list2.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -53,6 +54,14 @@ static inline pid_t fork_child(void)
 	if (!pid)
 		die_with(parent);
 	return pid;
+}
+
+/* Starts a process that shares the memory of this one, which does so once at a time. */
+static inline pid_t clone_vm(int (*fn)(void *arg), void *arg)
+{
+	static uint64_t stack[8192];
+
+	return clone(fn, stack + sizeof(stack) / sizeof(*stack), CLONE_VM | SIGCHLD, arg);
 }
 
 /*

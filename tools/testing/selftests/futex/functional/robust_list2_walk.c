@@ -281,7 +281,7 @@ TEST_F(list, fork_starts_with_none)
 	ASSERT_EQ(0, set_robust_list2(&list->head, ROBUST_LIST_NEW, variant->type));
 	start_victim(_metadata, &self->victim, inherit_nothing);
 	/* With its parent's list the child would find its own TID and mark these words. */
-	set_words(list->lock, 4, self->victim.pid);
+	store_words(list->lock, 4, self->victim.pid);
 	kill_victim(_metadata, &self->victim);
 	EXPECT_EQ(0, count_died(list->lock, LOCKS_PER_LIST));
 	EXPECT_LIST(0, list, variant->type);
