@@ -58,11 +58,11 @@ static inline bool has_no_lists(int pid)
 {
 	const int lists = lists_per_thread();
 	uint64_t head;
+	int none = 0;
 
-	for (int i = 0; i < lists; i++)
-		if (get_robust_list2(pid, &head, i, 0) != -1 || errno != ENOENT)
-			return false;
-	return true;
+	while (none < lists && get_robust_list2(pid, &head, none, 0) == -1 && errno == ENOENT)
+		none++;
+	return none > 0 && none == lists;
 }
 
 static inline long set_legacy_list(const void *head)
