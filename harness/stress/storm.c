@@ -169,9 +169,10 @@ static void run_victims(void)
 	int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
 		    CLONE_SYSVSEM;
 
+	/* There are no new threads while another one execs. */
 	for (int i = 1; i < VICTIMS; i++)
 		must(clone(run_victim, stacks[i] + sizeof(stacks[i]), flags,
-			   &shared->victim[i]) > 0);
+			   &shared->victim[i]) > 0 || atomic_load(&shared->execs));
 	run_victim(&shared->victim[0]);
 }
 
