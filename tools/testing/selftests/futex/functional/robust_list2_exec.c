@@ -202,19 +202,6 @@ TEST_F(exec, failed)
  * A waiter gets its PI lock, whether the lock is on the list, pending, or in the PI
  * state of the owner only.
  */
-static int hold_pi_locks(struct victim *victim)
-{
-	struct list *list = victim->area->list;
-
-	make_pi_list(victim->type, &list->head, list->lock, 1);
-	store_pointer(victim->type, pending_of(victim->type, &list->head), &list->lock[1],
-		      FUTEX_ROBUST_MOD_PI);
-	for (int i = 0; i < 3; i++)
-		CHECK(!lock_pi(&list->lock[i].futex, NULL));
-	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
-	return 0;
-}
-
 TEST_F(exec, pi_locks)
 {
 	struct lock *lock = self->area->list->lock;
@@ -222,6 +209,7 @@ TEST_F(exec, pi_locks)
 
 	if (!have_pi())
 		SKIP(return, "no CONFIG_FUTEX_PI");
+	self->victim.arg = 1;
 	start_exec(hold_pi_locks);
 	for (int i = 0; i < 3; i++) {
 		ASSERT_EQ(0, futex_thread_create(&waiter[i], wait_for_pi, &lock[i].futex));
@@ -245,6 +233,7 @@ TEST_F(exec, pi_locks_later)
 
 	if (!have_pi())
 		SKIP(return, "no CONFIG_FUTEX_PI");
+	self->victim.arg = 1;
 	start_exec(hold_pi_locks);
 	finish_exec(_metadata, self->area, self->fd[0]);
 	for (int i = 0; i < 2; i++) {

@@ -30,11 +30,11 @@ FIXTURE_TEARDOWN(robust_list2)
 
 static int register_one(struct victim *victim)
 {
-	CHECK(set_robust_list2(&victim->area->list[3].head, ROBUST_LIST_NEW,
-			       ROBUST_LIST_32BIT) == 0);
+	struct list *list = victim->area->list;
+
+	CHECK(set_robust_list2(&list[3].head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == 0);
 	CHECK(set_robust_list2(NULL, 0, ROBUST_LIST_32BIT) == 0);
-	CHECK(set_robust_list2(&victim->area->list[4].head, ROBUST_LIST_NEW,
-			       ROBUST_LIST_32BIT) == 1);
+	CHECK(set_robust_list2(&list[4].head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == 1);
 	return 0;
 }
 

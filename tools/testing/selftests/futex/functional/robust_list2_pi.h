@@ -15,9 +15,8 @@
 #ifndef _ROBUST_LIST2_PI_H
 #define _ROBUST_LIST2_PI_H
 
+#include "robust_list2_caller.h"
 #include "robust_list2_exec.h"
-
-#include <sys/resource.h>
 
 #define TEST_PRIORITY	50
 /* Below the test's priority, so that a boosted owner also runs only while the test sleeps. */
@@ -167,86 +166,6 @@ static inline void finish_walk(struct __test_metadata *_metadata, struct victim 
 	ASSERT_EQ(victim->pid, waitpid(victim->pid, &status, 0));
 	EXPECT_EQ(victim->arg == EXIT ? SIGKILL : 0, status);
 	EXPECT_EQ(WALK_LOCKS - 2, count_died(&lock[1], WALK_LOCKS - 2));
-}
-
-/*
- * A thread that makes a call when the test says so. The call may wait. The thread
- * reports its progress and the result.
- */
-struct caller {
-	struct futex_thread	thread;
-	int			(*call)(struct caller *caller);
-	atomic_uint		*futex, *cond;
-	const struct timespec	*timeout;
-	int			priority;
-	/* Unlock before the thread ends, so that the next one gets the lock */
-	bool			unlock;
-	atomic_uint		told;
-	atomic_bool		calls, returned;
-	int			error;
-	uint32_t		word;
-};
-
-static inline int call_when_told(void *arg)
-{
-	struct caller *caller = arg;
-	struct sched_param param = { .sched_priority = caller->priority };
-
-	if (caller->priority)
-		sched_setscheduler(0, SCHED_FIFO, &param);
-	else
-		setpriority(PRIO_PROCESS, gettid32(), -20);
-	wait_for_word(&caller->told);
-	atomic_store(&caller->calls, true);
-	caller->error = caller->call(caller) ? errno : 0;
-	caller->word = atomic_load(caller->futex);
-	if (caller->unlock)
-		unlock_pi(caller->futex);
-	atomic_store(&caller->returned, true);
-	return 0;
-}
-
-static inline int call_lock_pi(struct caller *caller)
-{
-	return lock_pi(caller->futex, caller->timeout);
-}
-
-static inline int call_wait_requeue_pi(struct caller *caller)
-{
-	return wait_requeue_pi(caller->cond, caller->timeout, caller->futex);
-}
-
-/* Returns when the thread waits for the test. */
-static inline void prepare_caller(struct __test_metadata *_metadata, struct caller *caller)
-{
-	if (!caller->call)
-		caller->call = call_lock_pi;
-	ASSERT_EQ(0, futex_thread_create(&caller->thread, call_when_told, caller));
-	while (thread_state(caller->thread.tid) != 'S')
-		nap();
-}
-
-/* Returns when the call waits in the kernel, or has returned. */
-static inline void tell_caller(struct caller *caller)
-{
-	set_word(&caller->told);
-	while (!atomic_load(&caller->returned) &&
-	       (!atomic_load(&caller->calls) || thread_state(caller->thread.tid) != 'S'))
-		nap();
-}
-
-static inline bool is_waiting(struct caller *caller)
-{
-	return !atomic_load(&caller->returned);
-}
-
-/* The caller got the lock of an owner that died. */
-static inline void expect_got_lock(struct __test_metadata *_metadata, struct caller *caller)
-{
-	futex_thread_destroy(&caller->thread);
-	EXPECT_EQ(0, caller->error);
-	EXPECT_EQ(caller->thread.tid, caller->word & FUTEX_TID_MASK);
-	EXPECT_NE(0, caller->word & FUTEX_OWNER_DIED);
 }
 
 static inline struct timespec in_milliseconds(clockid_t clock, int ms)

@@ -6,6 +6,7 @@
 
 #define _GNU_SOURCE
 
+#include "robust_list2_caller.h"
 #include "robust_list2_release.h"
 
 /*
@@ -87,19 +88,6 @@ TEST_F(list, shared_memory)
  * PI futexes are marked at once, but to waiters the thread stays their owner until it
  * exits. Lock 0 and the pending lock 2 have waiters, lock 1 has none.
  */
-static int hold_pi_locks(struct victim *victim)
-{
-	struct list *list = victim->area->list;
-
-	make_pi_list(victim->type, &list->head, list->lock, 2);
-	store_pointer(victim->type, pending_of(victim->type, &list->head), &list->lock[2],
-		      FUTEX_ROBUST_MOD_PI);
-	for (int i = 0; i < 3; i++)
-		CHECK(!lock_pi(&list->lock[i].futex, NULL));
-	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
-	return 0;
-}
-
 static int release_pi_locks(struct victim *victim)
 {
 	struct lock *lock = victim->area->list->lock;
@@ -117,50 +105,24 @@ static void release_when_told(struct victim *victim)
 	set_word(&victim->area->seen);
 }
 
-struct pi_waiter {
-	struct futex_thread	thread;
-	atomic_uint		*futex;
-	atomic_bool		calls, returned;
-	int			error;
-	uint32_t		word;
-};
-
-static int take_and_unlock_pi(void *arg)
-{
-	struct pi_waiter *waiter = arg;
-
-	atomic_store(&waiter->calls, true);
-	waiter->error = lock_pi(waiter->futex, NULL) ? errno : 0;
-	waiter->word = atomic_load(waiter->futex);
-	if (!waiter->error)
-		unlock_pi(waiter->futex);
-	atomic_store(&waiter->returned, true);
-	return 0;
-}
-
-static void start_pi_waiter(struct __test_metadata *_metadata, struct pi_waiter *waiter,
-			    atomic_uint *futex)
-{
-	*waiter = (struct pi_waiter) { .futex = futex };
-	ASSERT_EQ(0, futex_thread_create(&waiter->thread, take_and_unlock_pi, waiter));
-	while (!atomic_load(&waiter->calls) || thread_state(waiter->thread.tid) != 'S') {
-		ASSERT_FALSE(atomic_load(&waiter->returned));
-		sched_yield();
-	}
-}
-
 TEST_F(list, pi)
 {
 	struct lock *lock = self->area->list->lock;
-	struct pi_waiter waiter[4];
+	struct caller waiter[4] = { 0 };
 	struct timespec soon;
 
 	if (!have_pi())
 		SKIP(return, "no CONFIG_FUTEX_PI");
+	self->victim.arg = 2;
 	self->victim.then = release_when_told;
 	start_victim(_metadata, &self->victim, hold_pi_locks);
-	start_pi_waiter(_metadata, &waiter[0], &lock[0].futex);
-	start_pi_waiter(_metadata, &waiter[1], &lock[2].futex);
+	for (int i = 0; i < 4; i++) {
+		waiter[i].futex = &lock[i & 1 ? 2 : 0].futex;
+		waiter[i].unlock = true;
+		prepare_caller(_metadata, &waiter[i]);
+	}
+	tell_caller(&waiter[0]);
+	tell_caller(&waiter[1]);
 	set_word(&self->area->go);
 	wait_for_word(&self->area->seen);
 	EXPECT_EQ(0, atomic_load(&self->area->tid[0])) {
@@ -171,8 +133,8 @@ TEST_F(list, pi)
 	EXPECT_EQ(FUTEX_OWNER_DIED | FUTEX_WAITERS, atomic_load(&lock[2].futex));
 
 	/* New waiters queue behind the others, and FUTEX_TRYLOCK_PI gets no lock. */
-	start_pi_waiter(_metadata, &waiter[2], &lock[0].futex);
-	start_pi_waiter(_metadata, &waiter[3], &lock[2].futex);
+	tell_caller(&waiter[2]);
+	tell_caller(&waiter[3]);
 	for (int i = 0; i < 3; i += 2) {
 		EXPECT_EQ(-1, trylock_pi(&lock[i].futex));
 		EXPECT_EQ(EAGAIN, errno);
@@ -184,7 +146,7 @@ TEST_F(list, pi)
 	EXPECT_EQ(gettid32() | FUTEX_OWNER_DIED, atomic_load(&lock[1].futex));
 	EXPECT_EQ(0, unlock_pi(&lock[1].futex));
 	for (int i = 0; i < 4; i++)
-		EXPECT_FALSE(atomic_load(&waiter[i].returned));
+		EXPECT_TRUE(is_waiting(&waiter[i]));
 
 	kill_victim(_metadata, &self->victim);
 	for (int i = 0; i < 4; i++) {

@@ -87,6 +87,20 @@ static inline int hold_locks(struct victim *victim)
 	return 0;
 }
 
+/* Takes three PI locks: the first ones, as many as arg says, on the list, the next pending */
+static inline int hold_pi_locks(struct victim *victim)
+{
+	struct list *list = victim->area->list;
+
+	make_pi_list(victim->type, &list->head, list->lock, victim->arg);
+	store_pointer(victim->type, pending_of(victim->type, &list->head),
+		      &list->lock[victim->arg], FUTEX_ROBUST_MOD_PI);
+	for (int i = 0; i < 3; i++)
+		CHECK(!lock_pi(&list->lock[i].futex, NULL));
+	CHECK(set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type) == 0);
+	return 0;
+}
+
 /* Registers as many lists as possible: list n has n % LOCKS_PER_LIST locks. */
 static inline int hold_all_lists(struct victim *victim)
 {

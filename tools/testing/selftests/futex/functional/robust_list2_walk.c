@@ -328,16 +328,13 @@ TEST_F(list, exit)
 /* An emulator thread: lists of the C library, of the emulator and of the guest */
 static int hold_three_kinds(struct victim *victim)
 {
-	struct area *area = victim->area;
+	struct list *list = victim->area->list;
 
-	for (int i = 0; i < 3; i++) {
-		make_list(i == 2 ? ROBUST_LIST_32BIT : ROBUST_LIST_64BIT, &area->list[i].head,
-			  area->list[i].lock, 4);
-		take_locks(area->list[i].lock, 4);
-	}
-	CHECK(!set_legacy_list(&area->list[0].head));
-	CHECK(set_robust_list2(&area->list[1].head, ROBUST_LIST_NEW, ROBUST_LIST_64BIT) == 0);
-	CHECK(set_robust_list2(&area->list[2].head, ROBUST_LIST_NEW, ROBUST_LIST_32BIT) == 1);
+	make_list(ROBUST_LIST_64BIT, &list[0].head, list[0].lock, 4);
+	take_locks(list[0].lock, 4);
+	CHECK(!set_legacy_list(&list[0].head));
+	CHECK(hold_list(ROBUST_LIST_64BIT, &list[1].head, list[1].lock, 4) == 0);
+	CHECK(hold_list(ROBUST_LIST_32BIT, &list[2].head, list[2].lock, 4) == 1);
 	return 0;
 }
 
