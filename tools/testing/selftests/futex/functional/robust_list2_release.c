@@ -198,7 +198,7 @@ TEST_F(list, broken_lists)
 	struct lock *lock;
 
 	lock = map_private(PAGE_ADDRESS, page);
-	ASSERT_NE(NULL, lock);
+	ASSERT_TRUE(!!lock);
 	take_locks(lock, 1);
 
 	/* An unmapped head, an unmapped entry, an unmapped or unaligned futex */

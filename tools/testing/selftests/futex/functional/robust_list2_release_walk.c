@@ -291,7 +291,7 @@ TEST_F(list, killed_in_fault)
 
 	stopped.content = calloc(1, size);
 	stopped.page = map_private(PAGE_ADDRESS, size);
-	ASSERT_NE(NULL, stopped.page);
+	ASSERT_TRUE(!!stopped.page);
 	if (!open_uffd(&stopped, size))
 		SKIP(return, "needs userfaultfd() for accesses of the kernel");
 	make_list(variant->type, &list[1].head, NULL, 0);
