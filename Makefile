@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # set_robust_list2() for Linux: the names of what can be done, and in which
-# order.  How it is done is in harness/.
+# order.  The script of a target has its name, in one of the folders of harness/.
 
 ARCH ?= x86_64
 CONFIG ?= default
@@ -22,47 +22,47 @@ help:
 	@$(H)/help
 
 run:
-	@$(H)/run $(ARCH)
+	@$(H)/guest/run $(ARCH)
 
 test:
-	@$(H)/test $(CONFIG)
+	@$(H)/test/test $(CONFIG)
 
 exec:
-	@$(H)/exec "$(ARCH)" "$(CONFIG)" "$(PROG)" $(ARGS)
+	@$(H)/guest/exec "$(ARCH)" "$(CONFIG)" "$(PROG)" $(ARGS)
 
 shell:
-	@$(H)/shell "$(ARCH)" "$(CONFIG)"
+	@$(H)/guest/shell "$(ARCH)" "$(CONFIG)"
 
 kernel:
-	@$(H)/build "$(ARCH)" "$(CONFIG)"
+	@$(H)/build/kernel "$(ARCH)" "$(CONFIG)"
 
 check:
-	@$(H)/check
-	@$(H)/check-docs
+	@$(H)/check/check
+	@$(H)/check/docs
 
 bench:
-	@$(H)/bench
+	@$(H)/bench/bench
 
 fuzz:
-	@$(H)/fuzz long "$(CONFIG)"
+	@$(H)/stress/fuzz long "$(CONFIG)"
 
 adversity:
-	@$(H)/adversity "$(CONFIG)"
+	@$(H)/stress/adversity "$(CONFIG)"
 
 alarms:
-	@$(H)/alarms "$(if $(filter default,$(CONFIG)),debug,$(CONFIG))"
+	@$(H)/stress/alarms "$(if $(filter default,$(CONFIG)),debug,$(CONFIG))"
 
 userland:
-	@$(H)/userland
+	@$(H)/userland/userland
 
 emulators:
-	@$(H)/emulators
+	@$(H)/emulators/emulators
 
 matrix:
-	@$(H)/matrix all
+	@$(H)/test/matrix all
 
 deb:
-	@$(H)/package "$(ARCH)" "$(FLAVOUR)"
+	@$(H)/deb/deb "$(ARCH)" "$(FLAVOUR)"
 
 # SHELL=1 must not become the shell of this make, and of the kernel's.
 ifeq ($(origin SHELL),command line)
@@ -72,19 +72,19 @@ MAKEOVERRIDES :=
 endif
 
 system:
-	@$(H)/system "$(ARCH)" "$(FLAVOUR)"
+	@$(H)/system/system "$(ARCH)" "$(FLAVOUR)"
 
 series:
-	@$(H)/series "$(or $(OUT),series)"
+	@$(H)/series/series "$(or $(OUT),series)"
 
 bisect-check:
-	@$(H)/bisect-check
+	@$(H)/series/bisect-check
 
 port:
-	@$(H)/port "$(KSRC)"
+	@$(H)/base/port "$(KSRC)"
 
 print-base-source:
-	@$(H)/base
+	@$(H)/base/base
 
 clean:
 	@$(H)/clean build

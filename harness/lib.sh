@@ -59,7 +59,7 @@ readonly ALL_ARCHES=(x86_64 arm64 riscv64 loongarch64)
 #  MACHINES           the machines of its programs, in the words of readelf
 #  DEB_ARCH, CONSOLE  Debian's name for it, and the guest's console
 #  DEPS               by purpose (guest, programs, gcc, oldest, system): Debian's packages
-#  UNPACK             by purpose: what harness/unpack gets, of another release of Debian
+#  UNPACK             by purpose: what tools/unpack gets, of another release of Debian
 #  QEMU               QEMU's program, machine and CPU
 #  VIRTIO_SERIAL      QEMU's device for the channels to the host
 #  boot_parameters    what is on the command line of its kernels
