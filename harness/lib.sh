@@ -98,12 +98,13 @@ set_config() {
 	OBJ=$ROOT/$ARCH-$CONFIG$BUILT_BY TREE=$ROOT/linux LOGS=$ROOT/logs/$ARCH-$CONFIG$BUILT_BY
 }
 
-# arches_of CONFIG: those of ARCHES that have what it asks for.
-arches_of() {
+# set_arches CONFIG: sets "arches" to those of ARCHES that have what it asks for.
+set_arches() {
 	local arch
+	arches=()
 	for arch in ${ARCHES:-x86_64 arm64}; do
-		(set_arch "$arch") || return
-		[[ +$1+ == *+swtags+* && $arch != arm64 ]] || echo "$arch"
+		(set_arch "$arch") || exit
+		[[ +$1+ == *+swtags+* && $arch != arm64 ]] || arches+=("$arch")
 	done
 }
 
@@ -172,73 +173,9 @@ step() {
 	say "  $label  ($((SECONDS - start)) s)"
 }
 
-# file_of PATH: the file of Linux that a path of the overlay is about.  A diff is called
-# FILE.patch or FILE.NAME.patch and has FILE in its second line.
-file_of() {
-	local file=$1
-	[[ $file != *.patch ]] || { read -r _ && read -r _ file _; } <"$TOP/$1" || true
-	echo "${file#b/}"
-}
-
-# apply DIFF FROM TO [OPTION...]: TO becomes what FROM is with the diff.  No fuzz: a hunk
-# whose context moved on has to be looked at.
-apply() {
-	patch -N -F0 -r - --no-backup-if-mismatch -o "$3" "${@:4}" "$2" "$TOP/$1"
-}
-
-# diff_of FILE FROM TO: the diff as the overlay has it.
-diff_of() {
-	diff -u --label "a/$1" --label "b/$1" "$2" "$3" || (($? == 1))
-}
-
-# What a script that prints TAP has counted.
-tap_count=0 tap_failed=0
-
-# tap_result STATUS NAME [FILE...]: the FILEs say what went wrong.
-tap_result() {
-	local status=$1 name=$2
-	shift 2
-	tap_count=$((tap_count + 1))
-	if ((status)); then
-		echo "not ok $tap_count $name"
-		(($# == 0)) || sed 's/^/# /' "$@"
-		tap_failed=$((tap_failed + 1))
-	else
-		echo "ok $tap_count $name"
-	fi
-}
-
-tap_skip() {
-	tap_count=$((tap_count + 1))
-	echo "ok $tap_count $1 # SKIP $2"
-}
-
-# Prints the plan, and exits with whether it went well.
-tap_end() {
-	echo "1..$tap_count"
-	exit $((tap_failed != 0))
-}
-
-# part_of FILE PROGRAM: what guest-tests has printed of a program.  Fails where that
-# is nothing.
-part_of() {
-	sed -n "/^### begin $2\$/,/^### end $2 /p" "$1" | grep -v '^### '
-}
-
-# status_of FILE PROGRAM: how the program has ended.
-status_of() {
-	sed -n "s/^### end $2 \([0-9]*\)\$/\1/p" "$1" | grep . || echo 125
-}
-
 # The lines of a log that say why: the first errors, or the end where none is
 # marked as one.
 log_digest() {
 	grep -n -m 20 -A 6 -E '^Diff in|(^|[^a-z_])(error|Error|fatal|FAILED|undefined symbol|No space left)([:\[ !]|$)' "$1" |
 		grep -v -E 'make(\[[0-9]+\])?: \*\*\* Waiting' | head -n 60 | grep . || tail -n 25 "$1"
-}
-
-# The kernel's own futex selftests, those of the base and ours, which are robust_list2*.
-futex_tests() {
-	sed -n '/^TEST_GEN_PROGS/,/[^\\]$/s/^\t\([a-z_0-9]*\).*/\1/p' \
-		"$SOURCE_TREE/tools/testing/selftests/futex/functional/Makefile"
 }
