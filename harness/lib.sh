@@ -57,9 +57,11 @@ readonly ALL_ARCHES=(x86_64 arm64 riscv64 loongarch64)
 #  COMPILERS, HEADERS by ABI: the compiler, and what "make headers_install" calls it
 #  BARE               by ABI that Debian has no C library for: the compiler
 #  MACHINES           the machines of its programs, in the words of readelf
-#  DEB_ARCH, CONSOLE  Debian's name for it, and the guest's console
+#  DEB_ARCHES         by ABI: Debian's name for it; DEB_ARCH is that of the kernel's own
+#  CONSOLE            the guest's console
 #  DEPS               by purpose (guest, programs, gcc, oldest, system): Debian's packages
-#  UNPACK             by purpose: what tools/unpack gets, of another release of Debian
+#  UNPACK             by purpose: a name, and packages of another release of Debian,
+#                     which are not installed
 #  QEMU               QEMU's program, machine and CPU
 #  VIRTIO_SERIAL      QEMU's device for the channels to the host
 #  boot_parameters    what is on the command line of its kernels
@@ -67,10 +69,11 @@ set_arch() {
 	ARCH=${1:-}
 	[[ $ARCH =~ ^[a-z0-9_]+$ && -f $TOP/harness/arches/$ARCH.sh ]] ||
 		die "ARCH=$ARCH is not known: use ARCH=$(sed 's/ /, /g; s/, \([^ ]*\)$/ or \1/' <<<"${ALL_ARCHES[*]}")"
-	unset BARE COMPILERS HEADERS DEPS UNPACK
-	declare -gA BARE COMPILERS HEADERS DEPS UNPACK
+	unset BARE COMPILERS HEADERS DEB_ARCHES DEPS UNPACK
+	declare -gA BARE COMPILERS HEADERS DEB_ARCHES DEPS UNPACK
 	# shellcheck source=harness/arches/x86_64.sh
 	source "$TOP/harness/arches/$ARCH.sh"
+	DEB_ARCH=${DEB_ARCHES[${ABIS[0]}]}
 	export ARCH KARCH IMAGE
 }
 

@@ -7,7 +7,7 @@ KARCH=arm64 IMAGE=arch/arm64/boot/Image CROSS=aarch64-linux-gnu-
 ABIS=(arm64 arm) MACHINES='AArch64|ARM'
 COMPILERS=([arm64]=aarch64-linux-gnu-gcc [arm]=arm-linux-gnueabihf-gcc)
 HEADERS=([arm64]=arm64 [arm]=arm)
-DEB_ARCH=arm64 CONSOLE=ttyAMA0
+DEB_ARCHES=([arm64]=arm64 [arm]=armhf) CONSOLE=ttyAMA0
 DEPS=(
 	[guest]=qemu-system-arm
 	[programs]='make rsync gcc-aarch64-linux-gnu libc6-dev-arm64-cross

@@ -4,4 +4,4 @@
 # i386, for the matrix only: a kernel that cannot have Rust.
 
 source "$TOP/harness/arches/x86_64.sh"
-KARCH=i386 ABIS=(i386) MACHINES=80386 DEB_ARCH=i386
+KARCH=i386 ABIS=(i386) MACHINES=80386

@@ -9,7 +9,7 @@ KARCH=loongarch IMAGE=arch/loongarch/boot/vmlinux.elf CROSS=loongarch64-linux-gn
 ABIS=(loongarch64) MACHINES=LoongArch
 COMPILERS=([loongarch64]=$TOP/harness/arches/loongarch64-cc)
 HEADERS=([loongarch64]=loongarch)
-DEB_ARCH=loong64 CONSOLE=ttyS0
+DEB_ARCHES=([loongarch64]=loong64) CONSOLE=ttyS0
 DEPS=(
 	[guest]=qemu-system-misc
 	[programs]="make rsync clang-$LLVM_RELEASE lld-$LLVM_RELEASE"

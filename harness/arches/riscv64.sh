@@ -9,7 +9,7 @@ ABIS=(riscv64) MACHINES=RISC-V
 COMPILERS=([riscv64]=riscv64-linux-gnu-gcc)
 BARE=([riscv32]="clang-$LLVM_RELEASE --target=riscv32-linux-gnu -march=rv32imac -mabi=ilp32")
 HEADERS=([riscv64]=riscv [riscv32]=riscv)
-DEB_ARCH=riscv64 CONSOLE=ttyS0
+DEB_ARCHES=([riscv64]=riscv64) CONSOLE=ttyS0
 DEPS=(
 	[guest]=qemu-system-misc
 	[programs]="make rsync gcc-riscv64-linux-gnu libc6-dev-riscv64-cross

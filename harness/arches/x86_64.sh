@@ -7,7 +7,7 @@ KARCH=x86_64 IMAGE=arch/x86/boot/bzImage CROSS=
 ABIS=(x86_64 i386) MACHINES='X86-64|80386'
 COMPILERS=([x86_64]=gcc [i386]=i686-linux-gnu-gcc)
 HEADERS=([x86_64]=x86 [i386]=x86)
-DEB_ARCH=amd64 CONSOLE=ttyS0
+DEB_ARCHES=([x86_64]=amd64 [i386]=i386) CONSOLE=ttyS0
 DEPS=(
 	[guest]='qemu-system-x86 gcc libc6-dev'
 	[programs]='gcc libc6-dev make rsync gcc-i686-linux-gnu libc6-dev-i386-cross'
