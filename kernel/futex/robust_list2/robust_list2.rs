@@ -18,18 +18,12 @@
 //! C callers: `begin_new_exec()` in `fs/exec.c`, and `futex_cleanup()` and the unlock operations of
 //! `futex()` in `kernel/futex/core.c`.
 
-#[path = "robust_list2/head.rs"]
 mod head;
-#[path = "robust_list2/pointer.rs"]
 mod pointer;
-#[path = "robust_list2/request.rs"]
 mod request;
-#[path = "robust_list2/table.rs"]
 mod table;
 #[cfg(CONFIG_FUTEX_ROBUST_LIST2_KUNIT_TEST)]
-#[path = "robust_list2/tests.rs"]
 mod tests;
-#[path = "robust_list2/walk.rs"]
 mod walk;
 
 use kernel::{
