@@ -15,21 +15,26 @@ use crate::{
     types::NotThreadSafe,
 };
 
-/// The kind of an access, and the credentials that count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Read, with the caller's real credentials (`PTRACE_MODE_READ_REALCREDS`).
-    ReadRealCreds,
-}
+crate::impl_flags!(
+    /// An access to a task, and whose credentials allow it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Modes(u32);
 
-impl Access {
-    #[inline]
-    fn mode(self) -> u32 {
-        match self {
-            Access::ReadRealCreds => bindings::PTRACE_MODE_READ | bindings::PTRACE_MODE_REALCREDS,
-        }
+    /// A part of [`Modes`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Mode {
+        /// Reads the state of the task.
+        Read = bindings::PTRACE_MODE_READ,
+        /// Changes the state of the task, or the task itself.
+        Attach = bindings::PTRACE_MODE_ATTACH,
+        /// A denial leaves no trace in the audit log.
+        NoAudit = bindings::PTRACE_MODE_NOAUDIT,
+        /// The filesystem credentials of the caller count.
+        FsCreds = bindings::PTRACE_MODE_FSCREDS,
+        /// The real credentials of the caller count.
+        RealCreds = bindings::PTRACE_MODE_REALCREDS,
     }
-}
+);
 
 /// Evidence that no thread of a process can finish an `execve()`.
 ///
@@ -69,13 +74,15 @@ impl Task {
 }
 
 impl ExecUpdateGuard<'_> {
-    /// Returns whether the current task has `access` to the task.
+    /// Returns whether the current task has the access `modes` to the task.
+    ///
+    /// `modes` has either [`Mode::FsCreds`] or [`Mode::RealCreds`].
     ///
     /// # Examples
     ///
     /// ```
     /// use kernel::{
-    ///     ptrace::Access,
+    ///     ptrace::Mode,
     ///     task::Task, //
     /// };
     ///
@@ -83,14 +90,14 @@ impl ExecUpdateGuard<'_> {
     /// let guard = task.lock_exec_update()?;
     ///
     /// // A task may access itself.
-    /// assert!(guard.may_access(Access::ReadRealCreds));
+    /// assert!(guard.may_access(Mode::Read | Mode::RealCreds));
     /// # Ok::<(), Error>(())
     /// ```
     #[doc(alias = "ptrace_may_access")]
     #[inline]
-    pub fn may_access(&self, access: Access) -> bool {
+    pub fn may_access(&self, modes: Modes) -> bool {
         // SAFETY: `task` is a valid task.
-        unsafe { bindings::ptrace_may_access(self.task.as_ptr(), access.mode()) }
+        unsafe { bindings::ptrace_may_access(self.task.as_ptr(), modes.into()) }
     }
 }
 

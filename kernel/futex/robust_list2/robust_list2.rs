@@ -28,7 +28,7 @@ mod walk;
 
 use kernel::{
     prelude::*,
-    ptrace::Access,
+    ptrace::Mode,
     sync::rcu,
     syscall::{
         in_64bit_syscall,
@@ -139,7 +139,7 @@ fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
     let task = Task::find_by_vpid(pid).ok_or(ESRCH)?;
     let guard = task.lock_exec_update()?;
 
-    if !guard.may_access(Access::ReadRealCreds) {
+    if !guard.may_access(Mode::Read | Mode::RealCreds) {
         return Err(EPERM);
     }
     // An exec would replace the program that the check was about, so read under the lock. The lock
