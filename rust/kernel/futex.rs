@@ -28,15 +28,6 @@ pub enum Protocol {
     Pi,
 }
 
-/// Whose TID a futex word held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// The task's, which is no longer in the word.
-    Task,
-    /// Another task's or nobody's. The word is unchanged.
-    Other,
-}
-
 /// Where a robust list refers to a futex.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
@@ -119,7 +110,8 @@ impl<'a> RobustFutexOwner<'a> {
     /// Gives up the futex of an entry of a robust list.
     ///
     /// If the word at `uaddr` holds the task's TID, the word becomes `FUTEX_OWNER_DIED`, keeps
-    /// `FUTEX_WAITERS`, and one waiter is woken.
+    /// `FUTEX_WAITERS`, and one waiter is woken. Otherwise the word does not change. The result is
+    /// whether the word held the TID.
     ///
     /// # Errors
     ///
@@ -132,7 +124,6 @@ impl<'a> RobustFutexOwner<'a> {
     /// # #[cfg(CONFIG_MMU)] {
     /// use kernel::{
     ///     futex::{
-    ///         Holder,
     ///         Protocol,
     ///         RobustFutexOwner, //
     ///     },
@@ -149,8 +140,8 @@ impl<'a> RobustFutexOwner<'a> {
     /// other.write_word(tid + 1)?;
     ///
     /// let owner = RobustFutexOwner::of_current(task).ok_or(EINVAL)?;
-    /// assert_eq!(owner.abandon_entry(mine, Protocol::Plain), Ok(Holder::Task));
-    /// assert_eq!(owner.abandon_entry(other, Protocol::Plain), Ok(Holder::Other));
+    /// assert_eq!(owner.abandon_entry(mine, Protocol::Plain), Ok(true));
+    /// assert_eq!(owner.abandon_entry(other, Protocol::Plain), Ok(false));
     ///
     /// assert_eq!(mine.read_word::<u32>()?, uapi::FUTEX_OWNER_DIED);
     /// assert_eq!(other.read_word::<u32>()?, tid + 1);
@@ -159,21 +150,21 @@ impl<'a> RobustFutexOwner<'a> {
     /// # Ok::<(), Error>(())
     /// ```
     #[inline(always)]
-    pub fn abandon_entry(&self, uaddr: UserPtr, protocol: Protocol) -> Result<Holder> {
+    pub fn abandon_entry(&self, uaddr: UserPtr, protocol: Protocol) -> Result<bool> {
         if uaddr.as_const_ptr().addr() % align_of::<u32>() != 0 {
             return Err(EFAULT);
         }
         let word: u32 = self.read_word(uaddr)?;
 
         if word & bindings::FUTEX_TID_MASK != self.tid {
-            return Ok(Holder::Other);
+            return Ok(false);
         }
         // Fast path: most locks have no waiter, and need no `handle_futex_death()`.
         if word & bindings::FUTEX_WAITERS != 0 || !cmpxchg(uaddr, word, bindings::FUTEX_OWNER_DIED)
         {
             self.handle_death(uaddr, protocol, Origin::Entry)?;
         }
-        Ok(Holder::Task)
+        Ok(true)
     }
 
     /// Gives up the futex of `list_op_pending`, which the task was about to lock or unlock.

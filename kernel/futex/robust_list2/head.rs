@@ -10,39 +10,11 @@ use kernel::{
     uapi, //
 };
 
-use crate::pointer::{
-    Address,
-    Address32,
-    Address64, //
-};
+use crate::pointer::Word;
 
-/// The width of the pointers of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Type {
-    /// `ROBUST_LIST_32BIT`, a list of `struct robust_list_head32`.
-    Bits32,
-    /// `ROBUST_LIST_64BIT`, a list of `struct robust_list_head` in the layout of 64-bit programs.
-    Bits64,
-}
-
-impl Type {
-    /// Returns the type in the flags of the system call.
-    pub(crate) fn from_flags(flags: c_uint) -> Self {
-        if flags & uapi::ROBUST_LIST_TYPE_MASK == uapi::ROBUST_LIST_32BIT {
-            Self::Bits32
-        } else {
-            Self::Bits64
-        }
-    }
-}
-
-impl From<Type> for c_long {
-    fn from(list_type: Type) -> Self {
-        match list_type {
-            Type::Bits32 => casts::u32_into_u8::<{ uapi::ROBUST_LIST_32BIT }>().into(),
-            Type::Bits64 => casts::u32_into_u8::<{ uapi::ROBUST_LIST_64BIT }>().into(),
-        }
-    }
+/// Returns whether the flags of the system call say `ROBUST_LIST_64BIT`.
+fn is_64bit(flags: c_uint) -> bool {
+    flags & uapi::ROBUST_LIST_TYPE_MASK == uapi::ROBUST_LIST_64BIT
 }
 
 /// A registered list: the address of its head, and the width of its pointers. A null address is an
@@ -68,20 +40,12 @@ impl From<Type> for c_long {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head(NonZero<usize>);
 
-/// The address of a head, in the width of its list's pointers.
-pub(crate) enum HeadAddress {
-    /// Of a 32-bit list.
-    Bits32(Address32),
-    /// Of a 64-bit list.
-    Bits64(Address64),
-}
-
 impl Head {
     const USED: NonZero<usize> = NonZero::<usize>::MIN;
     const BITS64: usize = 1 << 1;
     const ADDRESS: usize = !(Self::USED.get() | Self::BITS64);
 
-    /// Checks the address of a head.
+    /// Checks the address of a head. The type of the list is in the `flags` of the system call.
     ///
     /// This neither reads the head nor checks that the address is in user memory: the walk finds
     /// that out.
@@ -90,41 +54,48 @@ impl Head {
     ///
     /// [`EINVAL`] if the address is not aligned, or if a 32-bit head does not lie wholly below
     /// 4 GiB.
-    #[inline(always)]
-    pub(crate) fn new(address: UserPtr, list_type: Type) -> Result<Self> {
+    pub(crate) fn new(address: UserPtr, flags: c_uint) -> Result<Self> {
         // The last address of a 32-bit head.
         const LAST: u32 =
             u32::MAX - casts::usize_into_u32::<{ size_of::<uapi::robust_list_head32>() - 1 }>();
 
         let address = address.as_const_ptr().addr();
-        let fits = match list_type {
-            Type::Bits32 => address % Address32::ALIGN == 0 && address <= casts::u32_as_usize(LAST),
-            Type::Bits64 => address % Address64::ALIGN == 0,
+        let fits = if is_64bit(flags) {
+            address % size_of::<u64>() == 0
+        } else {
+            address % size_of::<u32>() == 0 && address <= casts::u32_as_usize(LAST)
         };
 
         if !fits {
             return Err(EINVAL);
         }
-        // INVARIANT: The address was checked above, and `bits()` sets `USED`.
-        Ok(Self(Self::bits(list_type) | address))
+        // INVARIANT: The address was checked above, and an empty list has `USED` set.
+        Ok(Self(Self::empty(is_64bit(flags)).0 | address))
     }
 
     /// Returns the list whose `list_op_pending` is at `pending`, if such a list can exist.
-    pub(crate) fn with_pending(pending: UserPtr, list_type: Type) -> Option<Self> {
-        let offset = match list_type {
-            Type::Bits32 => Address32::LIST_OP_PENDING,
-            Type::Bits64 => Address64::LIST_OP_PENDING,
+    pub(crate) fn with_pending(pending: UserPtr, flags: c_uint) -> Option<Self> {
+        let offset = if is_64bit(flags) {
+            u64::LIST_OP_PENDING
+        } else {
+            u32::LIST_OP_PENDING
         };
         let address = pending.as_const_ptr().addr().checked_sub(offset)?;
-        Self::new(UserPtr::from_addr(address), list_type).ok()
+        Self::new(UserPtr::from_addr(address), flags).ok()
     }
 
-    /// The word of an empty list.
-    const fn bits(list_type: Type) -> NonZero<usize> {
-        match list_type {
-            Type::Bits32 => Self::USED,
-            Type::Bits64 => Self::USED.saturating_add(Self::BITS64),
-        }
+    fn empty(is_64bit: bool) -> Self {
+        // INVARIANT: 0 is a multiple of everything, and below 4 GiB.
+        Self(if is_64bit {
+            Self::USED | Self::BITS64
+        } else {
+            Self::USED
+        })
+    }
+
+    /// An empty list of the same type.
+    pub(crate) fn emptied(self) -> Self {
+        Self::empty(self.is_64bit())
     }
 
     /// Returns the slot word of a list, or of a free slot.
@@ -138,36 +109,13 @@ impl Head {
         NonZero::new(word).map(Self)
     }
 
-    /// The width of the list's pointers.
-    pub(crate) fn list_type(self) -> Type {
-        if self.0.get() & Self::BITS64 == 0 {
-            Type::Bits32
-        } else {
-            Type::Bits64
-        }
+    /// Returns whether the list has 64-bit pointers.
+    pub(crate) fn is_64bit(self) -> bool {
+        self.0.get() & Self::BITS64 != 0
     }
 
-    fn user_addr(self) -> usize {
-        self.0.get() & Self::ADDRESS
-    }
-
-    /// The head's address, 0 for an empty list.
-    pub(crate) fn address(self) -> u64 {
-        casts::usize_as_u64(self.user_addr())
-    }
-
-    /// The head's address, in the width of the list's pointers.
-    pub(crate) fn typed_address(self) -> HeadAddress {
-        match self.list_type() {
-            // CAST: By the type invariants, the address is below 4 GiB.
-            Type::Bits32 => HeadAddress::Bits32(Address32::new(self.user_addr() as u32)),
-            Type::Bits64 => HeadAddress::Bits64(Address64::new(self.user_addr())),
-        }
-    }
-
-    /// An empty list of the same type.
-    pub(crate) fn emptied(self) -> Self {
-        // INVARIANT: 0 is a multiple of everything, and below 4 GiB.
-        Self(Self::bits(self.list_type()))
+    /// The head's address, null for an empty list.
+    pub(crate) fn address(self) -> UserPtr {
+        UserPtr::from_addr(self.0.get() & Self::ADDRESS)
     }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pointers of robust lists: user addresses of 32 or 64 bits.
+//! The pointers of a list in user memory: words of 32 or 64 bits.
+
+use core::mem::offset_of;
 
 use kernel::{
     futex::{
@@ -13,120 +15,67 @@ use kernel::{
     uapi, //
 };
 
-/// A user address in a robust list of one pointer width.
-///
-/// Arithmetic wraps at that width, as in a program with such pointers.
-pub(crate) trait Address: Copy + PartialEq {
-    /// A pointer in user memory.
-    type Word: UserWord + Copy;
-
-    /// The alignment of a pointer, and so of an entry and of a head, in bytes.
-    const ALIGN: usize;
+/// A word of a list: `u32` in a 32-bit list, `u64` in a 64-bit list.
+pub(crate) trait Word: UserWord + Into<u64> + Copy {
+    /// The largest word.
+    const MAX: u64;
 
     /// The offset of `futex_offset` in a head, in bytes.
     const FUTEX_OFFSET: usize;
 
     /// The offset of `list_op_pending` in a head, in bytes.
     const LIST_OP_PENDING: usize;
-
-    /// Splits a pointer of a list into the address and bit 0 (`FUTEX_ROBUST_MOD_MASK`).
-    fn from_word(word: Self::Word) -> (Self, Protocol);
-
-    /// The address `offset` bytes further, where `offset` is a signed number in two's complement.
-    fn offset(self, offset: Self::Word) -> Self;
-
-    /// The address as the kernel accesses it.
-    fn user_ptr(self) -> UserPtr;
-
-    /// Returns whether this is the null pointer.
-    fn is_null(self) -> bool;
 }
 
-/// A pointer of a list: the address of an entry, and how the futex of that entry is locked.
+impl Word for u32 {
+    const MAX: u64 = casts::usize_as_u64(casts::u32_as_usize(u32::MAX));
+    const FUTEX_OFFSET: usize = offset_of!(uapi::robust_list_head32, futex_offset);
+    const LIST_OP_PENDING: usize = offset_of!(uapi::robust_list_head32, list_op_pending);
+}
+
+impl Word for u64 {
+    const MAX: u64 = u64::MAX;
+    const FUTEX_OFFSET: usize = offset_of!(uapi::robust_list_head, futex_offset);
+    const LIST_OP_PENDING: usize = offset_of!(uapi::robust_list_head, list_op_pending);
+}
+
+/// A zero-extended pointer of a list: the address of an entry, and how the futex of that entry is
+/// locked in bit 0 (`FUTEX_ROBUST_MOD_PI`).
 #[derive(Clone, Copy)]
-pub(crate) struct EntryPtr<A> {
-    /// Address of the entry.
-    pub(crate) address: A,
-    /// Bit 0 of the pointer.
-    pub(crate) protocol: Protocol,
-}
+pub(crate) struct Pointer(u64);
 
-impl<A: Address> EntryPtr<A> {
+impl Pointer {
     /// Reads the pointer at `from`, once, in a list of `owner`.
     ///
     /// # Errors
     ///
     /// [`EFAULT`] if `from` cannot be read.
-    #[inline(always)]
-    pub(crate) fn read(owner: &RobustFutexOwner<'_>, from: UserPtr) -> Result<Self> {
-        let (address, protocol) = A::from_word(owner.read_word(from)?);
-        Ok(Self { address, protocol })
+    pub(crate) fn read<W: Word>(owner: &RobustFutexOwner<'_>, from: UserPtr) -> Result<Self> {
+        Ok(Self(owner.read_word::<W>(from)?.into()))
+    }
+
+    fn address(self) -> u64 {
+        self.0 & !u64::from(uapi::FUTEX_ROBUST_MOD_MASK)
+    }
+
+    /// The entry.
+    pub(crate) fn entry(self) -> UserPtr {
+        UserPtr::from_addr(casts::arch::u64_as_usize(self.address()))
+    }
+
+    /// The futex of the entry, `offset` bytes further. The sum wraps at the width of the list's
+    /// words, as in a program with such pointers.
+    pub(crate) fn futex<W: Word>(self, offset: W) -> UserPtr {
+        let address = self.address().wrapping_add(offset.into()) & W::MAX;
+        UserPtr::from_addr(casts::arch::u64_as_usize(address))
+    }
+
+    /// How the futex of the entry is locked.
+    pub(crate) fn protocol(self) -> Protocol {
+        if self.0 & u64::from(uapi::FUTEX_ROBUST_MOD_PI) == 0 {
+            Protocol::Plain
+        } else {
+            Protocol::Pi
+        }
     }
 }
-
-macro_rules! impl_address {
-    ($(#[$doc:meta])* $name:ident($word:ty), $head:ty, $into_usize:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(transparent)]
-        pub(crate) struct $name($word);
-
-        impl $name {
-            /// Creates the address from a number.
-            pub(crate) const fn new(address: $word) -> Self {
-                Self(address)
-            }
-        }
-
-        impl Address for $name {
-            type Word = $word;
-
-            const ALIGN: usize = align_of::<$word>();
-            const FUTEX_OFFSET: usize = core::mem::offset_of!($head, futex_offset);
-            const LIST_OP_PENDING: usize = core::mem::offset_of!($head, list_op_pending);
-
-            #[inline(always)]
-            fn from_word(word: $word) -> (Self, Protocol) {
-                /// `FUTEX_ROBUST_MOD_PI` in a pointer.
-                const PI: $word = 1;
-                static_assert!(uapi::FUTEX_ROBUST_MOD_MASK == 1 && uapi::FUTEX_ROBUST_MOD_PI == 1);
-
-                let protocol = if word & PI == 0 {
-                    Protocol::Plain
-                } else {
-                    Protocol::Pi
-                };
-                (Self(word & !PI), protocol)
-            }
-
-            #[inline(always)]
-            fn offset(self, offset: $word) -> Self {
-                Self(self.0.wrapping_add(offset))
-            }
-
-            #[inline(always)]
-            fn user_ptr(self) -> UserPtr {
-                UserPtr::from_addr($into_usize(self.0))
-            }
-
-            #[inline(always)]
-            fn is_null(self) -> bool {
-                self.0 == 0
-            }
-        }
-    };
-}
-
-impl_address!(
-    /// An address in a 32-bit list. The kernel zero-extends it.
-    Address32(u32),
-    uapi::robust_list_head32,
-    casts::u32_as_usize
-);
-
-impl_address!(
-    /// An address in a 64-bit list.
-    Address64(usize),
-    uapi::robust_list_head,
-    core::convert::identity
-);

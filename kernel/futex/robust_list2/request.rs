@@ -8,11 +8,8 @@ use kernel::{
 };
 
 use crate::{
-    head::{
-        Head,
-        Type, //
-    },
-    table::Index,
+    head::Head,
+    table::Index, //
 };
 
 /// The valid combinations of the arguments of `set_robust_list2()`.
@@ -45,7 +42,6 @@ impl Request {
     ///   below 4 GiB for a 32-bit list,
     /// - `ROBUST_LIST_64BIT` from a program with 32-bit pointers,
     /// - a `head` or an `index` that the operation in `flags` does not take.
-    #[inline(always)]
     pub(crate) fn new(
         head: UserPtr,
         index: c_int,
@@ -55,10 +51,9 @@ impl Request {
         if flags & !uapi::ROBUST_LIST_TYPE_MASK != 0 {
             return Self::without_list(head, index, flags);
         }
-        let list_type = Type::from_flags(flags);
-        let list = Head::new(head, list_type)?;
+        let list = Head::new(head, flags)?;
 
-        if list_type == Type::Bits64 && !is_64bit() {
+        if list.is_64bit() && !is_64bit() {
             return Err(EINVAL);
         }
         match Index::new(index) {
@@ -74,16 +69,15 @@ impl Request {
     ///
     /// Separate from [`Request::new`], so that setting a list takes one test of `flags` and not one
     /// for each operation.
-    #[inline(always)]
     fn without_list(head: UserPtr, index: c_int, flags: c_uint) -> Result<Self> {
-        let is_null = head.as_const_ptr().is_null();
-        let list_type = Type::from_flags(flags);
-
+        if !head.as_const_ptr().is_null() {
+            return Err(EINVAL);
+        }
         match flags & !uapi::ROBUST_LIST_TYPE_MASK {
-            uapi::ROBUST_LIST_UNREGISTER if is_null => Ok(Self::Unregister(Index::new(index)?)),
-            uapi::ROBUST_LIST_RELEASE if is_null => Ok(Self::Release(Index::new(index)?)),
+            uapi::ROBUST_LIST_UNREGISTER => Ok(Self::Unregister(Index::new(index)?)),
+            uapi::ROBUST_LIST_RELEASE => Ok(Self::Release(Index::new(index)?)),
             uapi::ROBUST_LIST_QUERY_MAX
-                if is_null && index == uapi::ROBUST_LIST_NEW && list_type == Type::Bits32 =>
+                if index == uapi::ROBUST_LIST_NEW && flags == uapi::ROBUST_LIST_QUERY_MAX =>
             {
                 Ok(Self::QueryMax)
             }

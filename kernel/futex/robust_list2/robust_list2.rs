@@ -5,8 +5,7 @@
 //! A robust list holds the futexes that a thread has locked. When the thread exits or execs, the
 //! kernel walks the list, marks those futexes with `FUTEX_OWNER_DIED` and wakes a waiter each.
 //! `set_robust_list()` knows one such list per thread, of the kernel's own pointer width; these
-//! calls add up to [`ROBUST_LISTS_PER_TASK`](kernel::futex::ROBUST_LISTS_PER_TASK) more, each of
-//! 32-bit or 64-bit pointers.
+//! calls add up to [`ROBUST_LISTS_PER_TASK`] more, each of 32-bit or 64-bit pointers.
 //!
 //! From the system call to the walk:
 //!
@@ -27,6 +26,7 @@ mod tests;
 mod walk;
 
 use kernel::{
+    num::casts,
     prelude::*,
     ptrace::Mode,
     sync::rcu,
@@ -41,14 +41,12 @@ use kernel::{
     uapi, //
 };
 
-use head::{
-    Head,
-    Type, //
-};
+use head::Head;
 use request::Request;
 use table::{
     Index,
-    Lists, //
+    Table,
+    ROBUST_LISTS_PER_TASK, //
 };
 use walk::Walk;
 
@@ -74,26 +72,29 @@ const __LOG_PREFIX: &[u8] = b"robust_list2\0";
 #[syscall]
 fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long> {
     let task = current!();
-    let lists = Lists::of_current(task);
+    let table = Table::of_current(task);
 
     let index = match Request::new(head, index, flags, in_64bit_syscall)? {
-        Request::New(head) => match lists {
-            Some(lists) => lists.insert(head)?,
-            None => table::create(task, head)?,
+        Request::New(head) => match table {
+            Some(table) => table.insert(head)?,
+            None => Table::create(task, head)?,
         },
         Request::Set(index, head) => {
-            lists.ok_or(ENOENT)?.set(index, head)?;
+            table.ok_or(ENOENT)?.replace(index, Some(head))?;
             index
         }
         Request::Unregister(index) => {
-            lists.ok_or(ENOENT)?.remove(index)?;
+            table.ok_or(ENOENT)?.replace(index, None)?;
             index
         }
         Request::Release(index) => {
-            lists.ok_or(ENOENT)?.release(index, task)?;
+            let head = table.ok_or(ENOENT)?.replace(index, None)?;
+            if let Some(mut walk) = Walk::of_current(task) {
+                walk.list(head);
+            }
             index
         }
-        Request::QueryMax => return Ok(Lists::MAX.into()),
+        Request::QueryMax => return Ok(ROBUST_LISTS_PER_TASK.into()),
     };
     Ok(index.into())
 }
@@ -122,14 +123,14 @@ fn get_robust_list2(pid: c_int, head: UserPtr, index: c_int, flags: c_uint) -> R
     let index = Index::new(index)?;
 
     let list = if pid == 0 {
-        Lists::of_current(current!()).and_then(|lists| lists.get(index))
+        Table::of_current(current!()).and_then(|table| table.get(index))
     } else {
         registered_of_other(pid, index)?
     }
     .ok_or(ENOENT)?;
 
-    head.write_word(list.address())?;
-    Ok(list.list_type().into())
+    head.write_word(casts::usize_as_u64(list.address().as_const_ptr().addr()))?;
+    Ok(list.is_64bit().into())
 }
 
 /// Returns the list that the thread `pid` has registered at `index`.
@@ -145,7 +146,7 @@ fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
     // An exec would replace the program that the check was about, so read under the lock. The lock
     // does not exclude exit, so RCU protects the table.
     let rcu = rcu::read_lock();
-    Ok(Lists::of_other(&task, &rcu).and_then(|lists| lists.get(index)))
+    Ok(Table::of_other(&task, &rcu).and_then(|table| table.get(index)))
 }
 
 /// Handles the lists of the current task in the order of their indexes, and unregisters them.
@@ -163,12 +164,12 @@ pub unsafe extern "C" fn __futex_exit_robust_lists() {
 
     // SAFETY: References to the table do not outlive a system call or an operation of `futex()`,
     // and by the safety requirements the task is in none of them.
-    let table = unsafe { task.take_robust_list_table() };
+    let table = unsafe { Table::take(task) };
 
     // New readers find no table. Dropping `table` starts the grace period for readers that found it
     // before.
     if let (Some(table), Some(mut walk)) = (table, Walk::of_current(task)) {
-        for head in Lists::of_table(&table).iter() {
+        for head in table.iter() {
             walk.list(head);
         }
     }
@@ -185,12 +186,13 @@ pub unsafe extern "C" fn __futex_exit_robust_lists() {
 /// The task is not inside [`__futex_exit_robust_lists`]. `pop` is a user address, valid or not.
 #[export]
 pub unsafe extern "C" fn futex_robust_lists_drop_pending(pop: *mut c_void, list_type: c_uint) {
-    if let Some(lists) = Lists::of_current(current!()) {
-        lists.clear_pending(UserPtr::from_ptr(pop), Type::from_flags(list_type));
+    if let Some(table) = Table::of_current(current!()) {
+        table.clear_pending(UserPtr::from_ptr(pop), list_type);
     }
 }
 
 // The code relies on these properties of the user-space contract, and on a 64-bit kernel.
-static_assert!(uapi::ROBUST_LIST_32BIT | uapi::ROBUST_LIST_64BIT == uapi::ROBUST_LIST_TYPE_MASK);
+static_assert!(uapi::ROBUST_LIST_32BIT == 0 && uapi::ROBUST_LIST_64BIT == 1);
+static_assert!(uapi::ROBUST_LIST_TYPE_MASK == 1);
 static_assert!(size_of::<uapi::robust_list_head32>() == 12);
 static_assert!(cfg!(CONFIG_64BIT));

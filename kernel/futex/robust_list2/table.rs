@@ -3,7 +3,7 @@
 //! The lists that one task has registered.
 //!
 //! `task_struct::futex.robust_lists` is null until the task registers its first list, and then
-//! points to a [`RobustListTable`] until the task exits or execs. Only the task itself writes to
+//! points to a [`Table`] until the task exits or execs. Only the task itself writes to
 //! the pointer and to the table, and it runs one system call at a time, so no lock is needed. Other
 //! tasks read both, in `get_robust_list2()`:
 //!
@@ -38,18 +38,21 @@
 //! - **Fork.** `dup_task_struct()` copies the parent's pointer. `futex_init_task()` clears the copy
 //!   before anybody can find the child, and no error path before that frees the table.
 
+use core::pin::Pin;
+
 use kernel::{
-    futex::{
-        RobustListTable,
-        ROBUST_LISTS_PER_TASK, //
-    },
     num::casts,
     prelude::*,
     sync::{
-        atomic::Relaxed,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         rcu::{
             self,
-            RcuFreeBox, //
+            RcuFreeBox,
+            RcuFreeSafe,
+            RcuPointer, //
         }, //
     },
     task::{
@@ -58,22 +61,16 @@ use kernel::{
     },
 };
 
-use crate::{
-    head::{
-        Head,
-        Type, //
-    },
-    walk::Walk, //
-};
+use crate::head::Head;
 
-/// The number of slots.
-const SLOTS: u8 = casts::usize_into_u8::<ROBUST_LISTS_PER_TASK>();
+/// The number of lists that a task can register.
+pub(crate) const ROBUST_LISTS_PER_TASK: u8 = 10;
 
 /// The index of a list in the table of its task.
 ///
 /// # Invariants
 ///
-/// It is less than [`SLOTS`].
+/// It is less than [`ROBUST_LISTS_PER_TASK`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Index(u8);
 
@@ -85,8 +82,8 @@ impl Index {
     /// [`EINVAL`] if no list can have this index.
     pub(crate) fn new(index: c_int) -> Result<Self> {
         match u8::try_from(index) {
-            // INVARIANT: `index` is less than `SLOTS`.
-            Ok(index) if index < SLOTS => Ok(Self(index)),
+            // INVARIANT: `index` is less than `ROBUST_LISTS_PER_TASK`.
+            Ok(index) if index < ROBUST_LISTS_PER_TASK => Ok(Self(index)),
             _ => Err(EINVAL),
         }
     }
@@ -98,71 +95,87 @@ impl From<Index> for c_long {
     }
 }
 
-/// The lists of one task.
-#[derive(Clone, Copy)]
-pub(crate) struct Lists<'a>(&'a RobustListTable);
-
-/// Creates a table with a first list.
-pub(crate) fn new_table(first: Head) -> impl Init<RobustListTable> {
-    RobustListTable::new(Head::into_slot(Some(first)))
+/// The registered lists of one task, a word for each.
+pub(crate) struct Table {
+    /// Each word is one of [`Head::into_slot`]. Only the task that the table belongs to stores to
+    /// them.
+    slots: [Atomic<usize>; casts::u8_as_usize(ROBUST_LISTS_PER_TASK)],
 }
 
-/// Publishes a new table with a first list for the current task, which has no table.
-///
-/// # Errors
-///
-/// [`ENOMEM`] if there is no memory. The memory is charged to the task's memory cgroup.
-#[cold]
-pub(crate) fn create(task: &CurrentTask, first: Head) -> Result<Index> {
-    let table = RcuFreeBox::new(new_table(first), GFP_KERNEL_ACCOUNT)?;
-
-    // This error cannot happen: only the current task publishes its table, and it has none.
-    task.publish_robust_list_table(table).map_err(|_| EBUSY)?;
-    // INVARIANT: 0 is less than `SLOTS`.
-    Ok(Index(0))
+// SAFETY: A table owns nothing but its memory.
+unsafe impl RcuFreeSafe for Table {
+    fn drop_before_gp(self: Pin<&Self>) {}
 }
 
-impl<'a> Lists<'a> {
-    /// The number of lists that a task can have.
-    pub(crate) const MAX: u8 = SLOTS;
+/// `task_struct::futex.robust_lists`.
+fn published(task: &Task) -> &RcuPointer<Table> {
+    // SAFETY: This is the only caller.
+    unsafe { task.robust_lists() }
+}
 
-    /// The lists in a table.
-    pub(crate) fn of_table(table: &'a RobustListTable) -> Self {
-        Self(table)
+impl Table {
+    /// Creates a table with a first list.
+    pub(crate) fn new(first: Head) -> impl Init<Self> {
+        init!(Self {
+            slots <- pin_init::init_array_from_fn(move |n| {
+                Atomic::new(Head::into_slot((n == 0).then_some(first)))
+            }),
+        })
     }
 
-    /// The lists of the current task.
-    pub(crate) fn of_current(task: &'a CurrentTask) -> Option<Self> {
-        task.own_robust_list_table().map(Self)
+    /// Publishes a new table with a first list for the current task, which has no table.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if there is no memory. The memory is charged to the task's memory cgroup.
+    pub(crate) fn create(task: &CurrentTask, first: Head) -> Result<Index> {
+        let table = RcuFreeBox::new(Self::new(first), GFP_KERNEL_ACCOUNT)?;
+
+        // This error cannot happen: only the current task publishes its table, and it has none.
+        published(task).publish(table).map_err(|_| EBUSY)?;
+        // INVARIANT: 0 is less than `ROBUST_LISTS_PER_TASK`.
+        Ok(Index(0))
     }
 
-    /// The lists of any task, for as long as the reader holds `guard`.
-    pub(crate) fn of_other(task: &'a Task, guard: &'a rcu::Guard) -> Option<Self> {
-        task.robust_list_table(guard).map(Self)
+    /// Returns the table of the current task.
+    pub(crate) fn of_current(task: &CurrentTask) -> Option<&Self> {
+        // SAFETY: Only `Table::take()` takes the table of this task. Only the current task can call
+        // it, and guarantees that the returned reference is no longer used then.
+        unsafe { published(task).load_protected() }
+    }
+
+    /// Returns the table of any task, for as long as the reader holds `guard`.
+    pub(crate) fn of_other<'a>(task: &'a Task, guard: &'a rcu::Guard) -> Option<&'a Self> {
+        published(task).load(guard)
+    }
+
+    /// Takes the table from the current task, so that later readers do not find it.
+    ///
+    /// # Safety
+    ///
+    /// No reference that [`Table::of_current`] returned is used any more.
+    pub(crate) unsafe fn take(task: &CurrentTask) -> Option<RcuFreeBox<Self>> {
+        published(task).take()
     }
 
     /// Returns the list at `index`.
-    #[inline]
-    pub(crate) fn get(self, index: Index) -> Option<Head> {
-        let slot = self.0.slots().get(usize::from(index.0))?;
+    pub(crate) fn get(&self, index: Index) -> Option<Head> {
+        let slot = self.slots.get(usize::from(index.0))?;
         // ORDERING: Relaxed, see the module's documentation on set and unregister.
         Head::from_slot(slot.load(Relaxed))
     }
 
-    #[inline]
-    fn store(self, index: Index, new: Option<Head>) {
-        if let Some(slot) = self.0.slots().get(usize::from(index.0)) {
-            // ORDERING: Relaxed, see the module's documentation on set and unregister.
-            slot.store(Head::into_slot(new), Relaxed);
-        }
-    }
+    /// Replaces the list at `index` and returns the old one.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOENT`] if the slot is free.
+    pub(crate) fn replace(&self, index: Index, new: Option<Head>) -> Result<Head> {
+        let slot = self.slots.get(usize::from(index.0)).ok_or(ENOENT)?;
+        // ORDERING: Relaxed, see the module's documentation on set and unregister.
+        let old = Head::from_slot(slot.load(Relaxed)).ok_or(ENOENT)?;
 
-    /// Replaces the list at `index` and returns the old one. Fails with [`ENOENT`] if the slot is
-    /// free.
-    #[inline]
-    fn replace(self, index: Index, new: Option<Head>) -> Result<Head> {
-        let old = self.get(index).ok_or(ENOENT)?;
-        self.store(index, new);
+        slot.store(Head::into_slot(new), Relaxed);
         Ok(old)
     }
 
@@ -171,59 +184,24 @@ impl<'a> Lists<'a> {
     /// # Errors
     ///
     /// [`ENOSPC`] if no slot is free.
-    #[inline(never)]
-    pub(crate) fn insert(self, head: Head) -> Result<Index> {
-        let index = (0..SLOTS)
-            // INVARIANT: The range ends at `SLOTS`.
-            .map(Index)
-            .find(|&index| self.get(index).is_none())
-            .ok_or(ENOSPC)?;
-
-        self.store(index, Some(head));
-        Ok(index)
-    }
-
-    /// Changes the list at `index`.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOENT`] if the slot is free.
-    pub(crate) fn set(self, index: Index, head: Head) -> Result {
-        self.replace(index, Some(head))?;
-        Ok(())
-    }
-
-    /// Frees the slot at `index`, and returns its list.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOENT`] if the slot is free.
-    pub(crate) fn remove(self, index: Index) -> Result<Head> {
-        self.replace(index, None)
-    }
-
-    /// Walks the list at `index` as exit does, and frees the slot.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOENT`] if the slot is free.
-    #[cold]
-    pub(crate) fn release(self, index: Index, task: &CurrentTask) -> Result {
-        let list = self.remove(index)?;
-
-        if let Some(mut walk) = Walk::of_current(task) {
-            walk.list(list);
+    pub(crate) fn insert(&self, head: Head) -> Result<Index> {
+        for (slot, n) in self.slots.iter().zip(0..) {
+            // ORDERING: Relaxed, see the module's documentation on set and unregister.
+            if Head::from_slot(slot.load(Relaxed)).is_none() {
+                slot.store(Head::into_slot(Some(head)), Relaxed);
+                // INVARIANT: There are `ROBUST_LISTS_PER_TASK` slots.
+                return Ok(Index(n));
+            }
         }
-        Ok(())
+        Err(ENOSPC)
     }
 
-    /// Empties the lists of type `list_type` whose `list_op_pending` is at `pending`.
-    #[cold]
-    pub(crate) fn clear_pending(self, pending: UserPtr, list_type: Type) {
-        let Some(head) = Head::with_pending(pending, list_type) else {
+    /// Empties the lists whose `list_op_pending` is at `pending`. Their type is in `flags`.
+    pub(crate) fn clear_pending(&self, pending: UserPtr, flags: c_uint) {
+        let Some(head) = Head::with_pending(pending, flags) else {
             return;
         };
-        for slot in self.0.slots() {
+        for slot in &self.slots {
             // ORDERING: Relaxed, see the module's documentation on set and unregister.
             if Head::from_slot(slot.load(Relaxed)) == Some(head) {
                 slot.store(Head::into_slot(Some(head.emptied())), Relaxed);
@@ -232,11 +210,10 @@ impl<'a> Lists<'a> {
     }
 
     /// All lists, in the order of their indexes.
-    pub(crate) fn iter(self) -> impl Iterator<Item = Head> + 'a {
-        self.0
-            .slots()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Head> + '_ {
+        self.slots
             .iter()
-            // ORDERING: Relaxed, only the task itself writes to the slots.
+            // ORDERING: Relaxed, only the task itself stores to the slots.
             .filter_map(|slot| Head::from_slot(slot.load(Relaxed)))
     }
 }

@@ -9,6 +9,7 @@ use core::fmt::Debug;
 
 use kernel::{
     kunit::UserMemory,
+    num::casts,
     prelude::*,
     str::CStr,
     task::CurrentTask,
@@ -16,20 +17,12 @@ use kernel::{
 };
 
 use crate::{
-    head::{
-        Head,
-        Type, //
-    },
-    pointer::{
-        Address,
-        Address32,
-        Address64, //
-    },
+    head::Head,
+    pointer::Word,
     request::Request,
     table::{
-        new_table,
         Index,
-        Lists, //
+        Table, //
     },
     walk::{
         End,
@@ -56,36 +49,37 @@ fn same<T: PartialEq + Debug>(got: T, expected: T) -> Result {
     check(c"not equal", got, expected)
 }
 
-/// The addresses of a test's lists, one per width. Nothing else is in the test's memory.
-trait Width: Address {
-    const LIST_TYPE: Type;
+/// The type and the address of a test's lists, by width. Nothing else is in the test's memory.
+trait Width: Word {
+    const TYPE: c_uint;
     const START: usize;
 
-    fn word(value: usize) -> Self::Word;
+    /// The lower half of a value, in a 32-bit list.
+    fn word(value: usize) -> Self;
 }
 
-impl Width for Address32 {
-    const LIST_TYPE: Type = Type::Bits32;
+impl Width for u32 {
+    const TYPE: c_uint = uapi::ROBUST_LIST_32BIT;
     const START: usize = 0x1000_0000;
 
-    fn word(value: usize) -> u32 {
-        // CAST: The lower half is the word of a 32-bit program.
-        (value & 0xffff_ffff) as u32
+    fn word(value: usize) -> Self {
+        // CAST: The upper half is cut off.
+        value as u32
     }
 }
 
-impl Width for Address64 {
-    const LIST_TYPE: Type = Type::Bits64;
+impl Width for u64 {
+    const TYPE: c_uint = uapi::ROBUST_LIST_64BIT;
     const START: usize = 0x12_3000_0000;
 
-    fn word(value: usize) -> usize {
-        value
+    fn word(value: usize) -> Self {
+        casts::usize_as_u64(value)
     }
 }
 
-fn walk_at<A: Width>(head: UserPtr, task: &CurrentTask) -> Result<End> {
+fn walk_at<W: Width>(head: UserPtr, task: &CurrentTask) -> Result<End> {
     let mut walk = Walk::of_current(task).ok_or(EINVAL)?;
-    Ok(walk.list(Head::new(head, A::LIST_TYPE)?))
+    Ok(walk.list(Head::new(head, W::TYPE)?))
 }
 
 /// The head in [`List::link`], which counts entries from 0.
@@ -105,15 +99,15 @@ impl<'a> List<'a> {
     const ENTRIES: usize = 64;
 
     /// Makes a list of `len` entries, whose futexes the task owns.
-    fn new<A: Width>(task: &'a CurrentTask, len: usize) -> Result<Self> {
-        let memory = UserMemory::new(A::START, Self::ENTRIES + len * Self::ENTRY)?;
+    fn new<W: Width>(task: &'a CurrentTask, len: usize) -> Result<Self> {
+        let memory = UserMemory::new(W::START, Self::ENTRIES + len * Self::ENTRY)?;
         let list = Self { memory, task };
-        list.write(A::FUTEX_OFFSET, A::word(Self::FUTEX))?;
-        list.write(A::LIST_OP_PENDING, A::word(0))?;
+        list.write(W::FUTEX_OFFSET, W::word(Self::FUTEX))?;
+        list.write(W::LIST_OP_PENDING, W::word(0))?;
 
-        list.link::<A>(HEAD, if len == 0 { HEAD } else { 0 }, 0)?;
+        list.link::<W>(HEAD, if len == 0 { HEAD } else { 0 }, 0)?;
         for n in 0..len {
-            list.link::<A>(n, if n + 1 == len { HEAD } else { n + 1 }, 0)?;
+            list.link::<W>(n, if n + 1 == len { HEAD } else { n + 1 }, 0)?;
             list.set_futex(n, list.tid())?;
         }
         Ok(list)
@@ -141,12 +135,12 @@ impl<'a> List<'a> {
     }
 
     /// Points entry `from` to entry `to`, with `modifier` in the lowest bit of the pointer.
-    fn link<A: Width>(&self, from: usize, to: usize, modifier: usize) -> Result {
-        self.write(Self::offset(from), A::word(self.addr(to) | modifier))
+    fn link<W: Width>(&self, from: usize, to: usize, modifier: usize) -> Result {
+        self.write(Self::offset(from), W::word(self.addr(to) | modifier))
     }
 
-    fn set_pending<A: Width>(&self, n: usize) -> Result {
-        self.write(A::LIST_OP_PENDING, A::word(self.addr(n)))
+    fn set_pending<W: Width>(&self, n: usize) -> Result {
+        self.write(W::LIST_OP_PENDING, W::word(self.addr(n)))
     }
 
     fn set_futex(&self, n: usize, value: u32) -> Result {
@@ -157,8 +151,8 @@ impl<'a> List<'a> {
         self.memory.at(Self::offset(n) + Self::FUTEX).read_word()
     }
 
-    fn walk<A: Width>(&self) -> Result<End> {
-        walk_at::<A>(self.memory.at(0), self.task)
+    fn walk<W: Width>(&self) -> Result<End> {
+        walk_at::<W>(self.memory.at(0), self.task)
     }
 
     /// How many of the first `len` futexes the walk has marked.
@@ -174,17 +168,17 @@ impl<'a> List<'a> {
     }
 }
 
-fn owned_futexes<A: Width>(task: &CurrentTask) -> Result {
+fn owned_futexes<W: Width>(task: &CurrentTask) -> Result {
     for len in [0, 1, 2, 3, 31, 32, 33, 100] {
-        let list = List::new::<A>(task, len)?;
-        check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+        let list = List::new::<W>(task, len)?;
+        check(c"the walk ends at the head", list.walk::<W>()?, End::Head)?;
         check(c"all futexes are marked", list.marked(len)?, len)?;
     }
     Ok(())
 }
 
-fn other_values<A: Width>(task: &CurrentTask) -> Result {
-    let list = List::new::<A>(task, 5)?;
+fn other_values<W: Width>(task: &CurrentTask) -> Result {
+    let list = List::new::<W>(task, 5)?;
     let tid = list.tid();
 
     list.set_futex(0, 0)?;
@@ -192,7 +186,7 @@ fn other_values<A: Width>(task: &CurrentTask) -> Result {
     list.set_futex(2, tid | uapi::FUTEX_WAITERS)?;
     list.set_futex(3, tid | uapi::FUTEX_OWNER_DIED)?;
     list.set_futex(4, (tid + 1) | uapi::FUTEX_WAITERS)?;
-    check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+    check(c"the walk ends at the head", list.walk::<W>()?, End::Head)?;
 
     let died = uapi::FUTEX_OWNER_DIED;
     check(c"unlocked: untouched", list.futex(0)?, 0)?;
@@ -211,56 +205,56 @@ fn other_values<A: Width>(task: &CurrentTask) -> Result {
     )
 }
 
-fn pending_entry<A: Width>(task: &CurrentTask) -> Result {
+fn pending_entry<W: Width>(task: &CurrentTask) -> Result {
     // Entry 2 is not in the list.
-    let list = List::new::<A>(task, 3)?;
-    list.link::<A>(1, HEAD, 0)?;
-    list.set_pending::<A>(2)?;
-    check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+    let list = List::new::<W>(task, 3)?;
+    list.link::<W>(1, HEAD, 0)?;
+    list.set_pending::<W>(2)?;
+    check(c"the walk ends at the head", list.walk::<W>()?, End::Head)?;
     check(c"the pending futex is marked too", list.marked(3)?, 3)?;
     drop(list);
 
     // Entry 1 is both in the list and pending.
-    let list = List::new::<A>(task, 3)?;
-    list.set_pending::<A>(1)?;
-    check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+    let list = List::new::<W>(task, 3)?;
+    list.set_pending::<W>(1)?;
+    check(c"the walk ends at the head", list.walk::<W>()?, End::Head)?;
     check(c"all futexes are marked", list.marked(3)?, 3)
 }
 
-fn pi_bit<A: Width>(task: &CurrentTask) -> Result {
-    let list = List::new::<A>(task, 3)?;
-    list.link::<A>(HEAD, 0, 1)?;
-    list.link::<A>(1, 2, 1)?;
-    list.set_pending::<A>(2)?;
+fn pi_bit<W: Width>(task: &CurrentTask) -> Result {
+    let list = List::new::<W>(task, 3)?;
+    list.link::<W>(HEAD, 0, 1)?;
+    list.link::<W>(1, 2, 1)?;
+    list.set_pending::<W>(2)?;
     check(
         c"bit 0 is not part of the address",
-        list.walk::<A>()?,
+        list.walk::<W>()?,
         End::Head,
     )?;
     check(c"all futexes are marked", list.marked(3)?, 3)
 }
 
 /// Lists of 12 held entries, the last of which points back to each of them.
-fn circles<A: Width>(task: &CurrentTask) -> Result {
+fn circles<W: Width>(task: &CurrentTask) -> Result {
     const LEN: usize = 12;
 
     for target in 0..LEN {
-        let list = List::new::<A>(task, LEN)?;
-        list.link::<A>(LEN - 1, target, 0)?;
-        check(c"the walk ends", list.walk::<A>()?, End::Limit)?;
+        let list = List::new::<W>(task, LEN)?;
+        list.link::<W>(LEN - 1, target, 0)?;
+        check(c"the walk ends", list.walk::<W>()?, End::Limit)?;
         check(c"all futexes are marked", list.marked(LEN)?, LEN)?;
     }
 
     // The only entry of the cycle is the pending one, which the walk over the entries skips.
-    let list = List::new::<A>(task, 1)?;
-    list.link::<A>(0, 0, 0)?;
-    list.set_pending::<A>(0)?;
-    check(c"the walk ends", list.walk::<A>()?, End::Limit)?;
+    let list = List::new::<W>(task, 1)?;
+    list.link::<W>(0, 0, 0)?;
+    list.set_pending::<W>(0)?;
+    check(c"the walk ends", list.walk::<W>()?, End::Limit)?;
     check(c"the pending futex is marked", list.marked(1)?, 1)
 }
 
 /// Lists with held entries behind others.
-fn others_limit<A: Width>(task: &CurrentTask) -> Result {
+fn others_limit<W: Width>(task: &CurrentTask) -> Result {
     // CAST: A small number.
     const LIMIT: usize = uapi::ROBUST_LIST_LIMIT as usize;
 
@@ -269,13 +263,13 @@ fn others_limit<A: Width>(task: &CurrentTask) -> Result {
         (LIMIT, 0, End::Limit),
         (LIMIT + 1, 0, End::Limit),
     ] {
-        let list = List::new::<A>(task, others + 3)?;
+        let list = List::new::<W>(task, others + 3)?;
         let died = |n| Ok::<_, Error>(list.futex(n)? == uapi::FUTEX_OWNER_DIED);
         // Entry 0 is held, the next ones are not, the last two are.
         for n in 1..=others {
             list.set_futex(n, list.tid() + 1)?;
         }
-        check(c"where the walk ends", list.walk::<A>()?, end)?;
+        check(c"where the walk ends", list.walk::<W>()?, end)?;
         check(c"the entry before the others", died(0)?, true)?;
         let behind = usize::from(died(others + 1)?) + usize::from(died(others + 2)?);
         check(c"entries behind the others", behind, marked)?;
@@ -284,12 +278,12 @@ fn others_limit<A: Width>(task: &CurrentTask) -> Result {
 }
 
 /// Two lists share the limit of held entries.
-fn held_limit<A: Width>(task: &CurrentTask) -> Result {
+fn held_limit<W: Width>(task: &CurrentTask) -> Result {
     const LEN: usize = 10;
 
     for (limit, first, second) in [(4, 4, 0), (9, 9, 0), (12, 9, 3), (20, 9, 9)] {
-        let list = List::new::<A>(task, LEN)?;
-        let head = Head::new(list.memory.at(0), A::LIST_TYPE)?;
+        let list = List::new::<W>(task, LEN)?;
+        let head = Head::new(list.memory.at(0), W::TYPE)?;
         let mut walk = Walk::with_limit(task, limit).ok_or(EINVAL)?;
         let marked = || {
             (0..LEN - 1).try_fold(0, |marked, n| {
@@ -306,7 +300,7 @@ fn held_limit<A: Width>(task: &CurrentTask) -> Result {
         for n in 0..LEN {
             list.set_futex(n, list.tid())?;
         }
-        list.set_pending::<A>(LEN - 1)?;
+        list.set_pending::<W>(LEN - 1)?;
         walk.list(head);
         check(c"the second list", marked()?, second)?;
         let pending = list.futex(LEN - 1)?;
@@ -315,49 +309,49 @@ fn held_limit<A: Width>(task: &CurrentTask) -> Result {
     Ok(())
 }
 
-fn faults<A: Width>(task: &CurrentTask) -> Result {
+fn faults<W: Width>(task: &CurrentTask) -> Result {
     // Entry 2 points to unmapped memory: the walk handles entry 2 and ends.
-    let list = List::new::<A>(task, 4)?;
-    list.write(List::offset(2), A::word(0x1000))?;
-    list.set_pending::<A>(3)?;
-    check(c"an entry cannot be read", list.walk::<A>()?, End::Fault)?;
+    let list = List::new::<W>(task, 4)?;
+    list.write(List::offset(2), W::word(0x1000))?;
+    list.set_pending::<W>(3)?;
+    check(c"an entry cannot be read", list.walk::<W>()?, End::Fault)?;
     check(c"the futexes before it are marked", list.marked(4)?, 3)?;
     drop(list);
 
     // A futex that is not aligned ends the list.
-    let list = List::new::<A>(task, 4)?;
-    list.write(A::FUTEX_OFFSET, A::word(List::FUTEX + 2))?;
-    check(c"a futex is not aligned", list.walk::<A>()?, End::Fault)?;
+    let list = List::new::<W>(task, 4)?;
+    list.write(W::FUTEX_OFFSET, W::word(List::FUTEX + 2))?;
+    check(c"a futex is not aligned", list.walk::<W>()?, End::Fault)?;
     check(c"no futex is marked", list.marked(4)?, 0)?;
 
     // The head is not mapped.
-    let memory = UserMemory::new(A::START + 0x10_0000, 64)?;
+    let memory = UserMemory::new(W::START + 0x10_0000, 64)?;
     let nowhere = memory.at(0);
     drop(memory);
     check(
         c"the head cannot be read",
-        walk_at::<A>(nowhere, task)?,
+        walk_at::<W>(nowhere, task)?,
         End::Fault,
     )?;
-    let end = walk_at::<A>(UserPtr::from_addr(0), task)?;
+    let end = walk_at::<W>(UserPtr::from_addr(0), task)?;
     check(c"an empty list", end, End::Empty)
 }
 
 /// The futex lies before its entry.
-fn negative_offset<A: Width>(task: &CurrentTask) -> Result {
-    let list = List::new::<A>(task, 4)?;
+fn negative_offset<W: Width>(task: &CurrentTask) -> Result {
+    let list = List::new::<W>(task, 4)?;
     // The futex of entry n is then that of entry n - 1, and that of entry 0 follows the head.
     let offset = List::FUTEX.wrapping_sub(List::ENTRY);
-    list.write(A::FUTEX_OFFSET, A::word(offset))?;
-    check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+    list.write(W::FUTEX_OFFSET, W::word(offset))?;
+    check(c"the walk ends at the head", list.walk::<W>()?, End::Head)?;
     check(c"all futexes but the last are marked", list.marked(4)?, 3)
 }
 
-fn long_list<A: Width>(task: &CurrentTask) -> Result {
+fn long_list<W: Width>(task: &CurrentTask) -> Result {
     const LEN: usize = 5000;
 
-    let list = List::new::<A>(task, LEN)?;
-    check(c"the walk ends at the head", list.walk::<A>()?, End::Head)?;
+    let list = List::new::<W>(task, LEN)?;
+    check(c"the walk ends at the head", list.walk::<W>()?, End::Head)?;
     check(c"all futexes are marked", list.marked(LEN)?, LEN)
 }
 
@@ -365,8 +359,8 @@ fn long_list<A: Width>(task: &CurrentTask) -> Result {
 macro_rules! for_both_widths {
     ($test:ident) => {{
         let task = current!();
-        $test::<Address32>(task)?;
-        $test::<Address64>(task)?;
+        $test::<u32>(task)?;
+        $test::<u64>(task)?;
         Ok(())
     }};
 }
@@ -388,7 +382,7 @@ mod suite {
 
     #[test]
     fn request_new_and_set() -> Result {
-        let head = Head::new(UserPtr::from_addr(0x1004), Type::Bits32)?;
+        let head = Head::new(UserPtr::from_addr(0x1004), BITS32)?;
         same(request(0x1004, -1, BITS32, true), Ok(Request::New(head)))?;
         same(request(0x1004, -1, BITS32, false), Ok(Request::New(head)))?;
         same(
@@ -479,89 +473,86 @@ mod suite {
 
     #[test]
     fn slot_keeps_head() -> Result {
-        for addr in [0, 4, 0x1004, 0xffff_fff4] {
-            let head = Head::new(UserPtr::from_addr(addr), Type::Bits32)?;
-            same(head.list_type(), Type::Bits32)?;
-            let slot = Head::into_slot(Some(head));
-            assert!(slot != Head::into_slot(None));
-            same(Head::from_slot(slot), Some(head))?;
-            same(head.address(), addr as u64)?;
-        }
-        for addr in [0, 8, 0x1008, 0xffff_fff8, 0x1_0000_0000, usize::MAX - 7] {
-            let head = Head::new(UserPtr::from_addr(addr), Type::Bits64)?;
-            same(head.list_type(), Type::Bits64)?;
-            let slot = Head::into_slot(Some(head));
-            assert!(slot != Head::into_slot(None));
-            same(Head::from_slot(slot), Some(head))?;
-            same(head.address(), addr as u64)?;
+        for (flags, addrs) in [
+            (BITS32, &[0, 4, 0x1004, 0xffff_fff4][..]),
+            (
+                BITS64,
+                &[0, 8, 0x1008, 0xffff_fff8, 0x1_0000_0000, usize::MAX - 7],
+            ),
+        ] {
+            for &addr in addrs {
+                let head = Head::new(UserPtr::from_addr(addr), flags)?;
+                same(head.is_64bit(), flags == BITS64)?;
+                same(head.address().as_const_ptr().addr(), addr)?;
+                let slot = Head::into_slot(Some(head));
+                assert!(slot != Head::into_slot(None));
+                same(Head::from_slot(slot), Some(head))?;
+            }
         }
         assert!(Head::from_slot(Head::into_slot(None)).is_none());
         Ok(())
     }
 
     fn head(addr: usize) -> Result<Head> {
-        Head::new(UserPtr::from_addr(addr), Type::Bits32)
+        Head::new(UserPtr::from_addr(addr), BITS32)
     }
 
     #[test]
     fn table_lowest_free_index() -> Result {
-        let table = KBox::init(new_table(head(0x100)?), GFP_KERNEL)?;
-        let lists = Lists::of_table(&table);
-        same(lists.get(Index::new(0)?), Some(head(0x100)?))?;
+        let table = KBox::init(Table::new(head(0x100)?), GFP_KERNEL)?;
+        same(table.get(Index::new(0)?), Some(head(0x100)?))?;
         for n in 1..10 {
-            assert!(lists.get(Index::new(n)?).is_none());
-            same(lists.insert(head(0x200)?), Index::new(n))?;
+            assert!(table.get(Index::new(n)?).is_none());
+            same(table.insert(head(0x200)?), Index::new(n))?;
         }
-        same(lists.insert(head(0x300)?), Err(ENOSPC))?;
+        same(table.insert(head(0x300)?), Err(ENOSPC))?;
 
-        lists.remove(Index::new(7)?)?;
-        lists.remove(Index::new(2)?)?;
-        same(lists.insert(head(0x300)?), Index::new(2))?;
-        same(lists.insert(head(0x304)?), Index::new(7))?;
-        same(lists.insert(head(0x308)?), Err(ENOSPC))?;
-        same(lists.get(Index::new(7)?), Some(head(0x304)?))?;
+        table.replace(Index::new(7)?, None)?;
+        table.replace(Index::new(2)?, None)?;
+        same(table.insert(head(0x300)?), Index::new(2))?;
+        same(table.insert(head(0x304)?), Index::new(7))?;
+        same(table.insert(head(0x308)?), Err(ENOSPC))?;
+        same(table.get(Index::new(7)?), Some(head(0x304)?))?;
         Ok(())
     }
 
     #[test]
-    fn table_set_and_remove() -> Result {
-        let table = KBox::init(new_table(head(0x100)?), GFP_KERNEL)?;
-        let lists = Lists::of_table(&table);
+    fn table_replace() -> Result {
+        let table = KBox::init(Table::new(head(0x100)?), GFP_KERNEL)?;
         let (first, second) = (Index::new(0)?, Index::new(1)?);
 
-        same(lists.set(second, head(0x200)?), Err(ENOENT))?;
-        same(lists.remove(second), Err(ENOENT))?;
-        assert!(lists.get(second).is_none());
+        same(table.replace(second, Some(head(0x200)?)), Err(ENOENT))?;
+        same(table.replace(second, None), Err(ENOENT))?;
+        assert!(table.get(second).is_none());
 
         // An empty list still has its slot.
-        assert!(lists.set(first, head(0)?).is_ok());
-        same(lists.get(first), Some(head(0)?))?;
-        same(lists.insert(head(0x200)?), Ok(second))?;
+        same(table.replace(first, Some(head(0)?)), head(0x100))?;
+        same(table.get(first), Some(head(0)?))?;
+        same(table.insert(head(0x200)?), Ok(second))?;
 
-        assert!(lists.remove(first).is_ok());
-        same(lists.remove(first), Err(ENOENT))?;
-        same(lists.set(first, head(0x100)?), Err(ENOENT))?;
-        assert!(lists.iter().eq([head(0x200)?]));
+        same(table.replace(first, None), head(0))?;
+        same(table.replace(first, None), Err(ENOENT))?;
+        same(table.replace(first, Some(head(0x100)?)), Err(ENOENT))?;
+        assert!(table.iter().eq([head(0x200)?]));
         Ok(())
     }
 
     #[test]
     fn table_clear_pending() -> Result {
-        let table = KBox::init(new_table(head(0x100)?), GFP_KERNEL)?;
-        let lists = Lists::of_table(&table);
-        lists.insert(head(0x200)?)?;
-        lists.insert(head(0)?)?;
+        let table = KBox::init(Table::new(head(0x100)?), GFP_KERNEL)?;
+        table.insert(head(0x200)?)?;
+        table.insert(head(0)?)?;
 
         // No `list_op_pending` is at NULL, at a head, or in an empty list.
         for pop in [0, 0x204, 0x200, 8, 0x300] {
-            lists.clear_pending(UserPtr::from_addr(pop), Type::Bits32);
+            table.clear_pending(UserPtr::from_addr(pop), BITS32);
         }
         // Not of this width.
-        lists.clear_pending(UserPtr::from_addr(0x210), Type::Bits64);
-        assert!(lists.iter().eq([head(0x100)?, head(0x200)?, head(0)?]));
+        table.clear_pending(UserPtr::from_addr(0x210), BITS64);
+        assert!(table.iter().eq([head(0x100)?, head(0x200)?, head(0)?]));
 
-        lists.clear_pending(UserPtr::from_addr(0x208), Type::Bits32);
-        assert!(lists.iter().eq([head(0x100)?, head(0)?, head(0)?]));
+        table.clear_pending(UserPtr::from_addr(0x208), BITS32);
+        assert!(table.iter().eq([head(0x100)?, head(0)?, head(0)?]));
         Ok(())
     }
 

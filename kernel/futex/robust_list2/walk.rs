@@ -22,23 +22,17 @@
 //! [`ROBUST_LIST_LIMIT`]: uapi::ROBUST_LIST_LIMIT
 
 use kernel::{
-    futex::{
-        Holder,
-        RobustFutexOwner, //
-    },
+    futex::RobustFutexOwner,
     prelude::*,
     task::CurrentTask,
     uapi, //
 };
 
 use crate::{
-    head::{
-        Head,
-        HeadAddress, //
-    },
+    head::Head,
     pointer::{
-        Address,
-        EntryPtr, //
+        Pointer,
+        Word, //
     },
 };
 
@@ -68,86 +62,79 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Begins a walk, unless the task has no address space.
     pub(crate) fn of_current(task: &'a CurrentTask) -> Option<Self> {
-        Some(Self {
-            owner: RobustFutexOwner::of_current(task)?,
-            held_left: HELD_LIMIT,
-        })
+        Self::with_limit(task, HELD_LIMIT)
     }
 
-    /// Begins a walk that handles `limit` held entries.
-    #[cfg(CONFIG_FUTEX_ROBUST_LIST2_KUNIT_TEST)]
-    pub(crate) fn with_limit(task: &'a CurrentTask, limit: u32) -> Option<Self> {
-        let walk = Self::of_current(task)?;
-        Some(Self {
-            held_left: limit,
-            ..walk
-        })
+    /// Begins a walk that handles `held_left` held entries.
+    pub(crate) fn with_limit(task: &'a CurrentTask, held_left: u32) -> Option<Self> {
+        let owner = RobustFutexOwner::of_current(task)?;
+        Some(Self { owner, held_left })
     }
 
     /// Handles the futexes of one list.
     ///
     /// As in the C walk, `list_op_pending` comes last, and a fault in the list skips it.
     pub(crate) fn list(&mut self, head: Head) -> End {
-        let end = match head.typed_address() {
-            HeadAddress::Bits32(head) => self.list_at(head),
-            HeadAddress::Bits64(head) => self.list_at(head),
+        let end = if head.is_64bit() {
+            self.list_at::<u64>(head.address())
+        } else {
+            self.list_at::<u32>(head.address())
         };
         // Nobody reports the error to user space.
         end.unwrap_or(End::Fault)
     }
 
-    fn list_at<A: Address>(&mut self, head: A) -> Result<End> {
-        if head.is_null() {
+    fn list_at<W: Word>(&mut self, head: UserPtr) -> Result<End> {
+        if head.as_const_ptr().is_null() {
             return Ok(End::Empty);
         }
 
-        let head_ptr = head.user_ptr();
-        let field = |offset| head_ptr.wrapping_byte_add(offset);
-        let first = EntryPtr::<A>::read(&self.owner, head_ptr)?;
-        let futex_offset: A::Word = self.owner.read_word(field(A::FUTEX_OFFSET))?;
-        let pending = EntryPtr::<A>::read(&self.owner, field(A::LIST_OP_PENDING))?;
+        let field = |offset| head.wrapping_byte_add(offset);
+        let first = Pointer::read::<W>(&self.owner, head)?;
+        let futex_offset: W = self.owner.read_word(field(W::FUTEX_OFFSET))?;
+        let pending = Pointer::read::<W>(&self.owner, field(W::LIST_OP_PENDING))?;
 
-        let end = self.entries(head, first, futex_offset, pending.address)?;
+        let end = self.entries(head, first, futex_offset, pending.entry())?;
 
-        if !pending.address.is_null() {
-            let uaddr = pending.address.offset(futex_offset).user_ptr();
-            self.owner.abandon_pending(uaddr, pending.protocol)?;
+        if !pending.entry().as_const_ptr().is_null() {
+            let uaddr = pending.futex(futex_offset);
+            self.owner.abandon_pending(uaddr, pending.protocol())?;
         }
         Ok(end)
     }
 
-    /// Handles the entries from `entry` to `head`, except the one at `pending`.
-    fn entries<A: Address>(
+    /// Handles the entries from `pointer` to `head`, except the one at `pending`.
+    fn entries<W: Word>(
         &mut self,
-        head: A,
-        mut entry: EntryPtr<A>,
-        futex_offset: A::Word,
-        pending: A,
+        head: UserPtr,
+        mut pointer: Pointer,
+        futex_offset: W,
+        pending: UserPtr,
     ) -> Result<End> {
         let mut others_left = uapi::ROBUST_LIST_LIMIT;
 
         while self.held_left != 0 && others_left != 0 {
-            if entry.address == head {
+            let entry = pointer.entry();
+            if entry == head {
                 return Ok(End::Head);
             }
 
             // The next owner of the futex may free the entry, so read the pointer first.
-            let next = EntryPtr::<A>::read(&self.owner, entry.address.user_ptr());
+            let next = Pointer::read::<W>(&self.owner, entry);
 
             // The pending lock may be on the list, and must not be handled twice.
-            let holder = if entry.address == pending {
-                Holder::Other
-            } else {
-                let uaddr = entry.address.offset(futex_offset).user_ptr();
-                self.owner.abandon_entry(uaddr, entry.protocol)?
-            };
+            let held = entry != pending
+                && self
+                    .owner
+                    .abandon_entry(pointer.futex(futex_offset), pointer.protocol())?;
 
             // OVERFLOW: Both are above zero.
-            match holder {
-                Holder::Task => self.held_left -= 1,
-                Holder::Other => others_left -= 1,
+            if held {
+                self.held_left -= 1;
+            } else {
+                others_left -= 1;
             }
-            entry = next?;
+            pointer = next?;
         }
         Ok(End::Limit)
     }
