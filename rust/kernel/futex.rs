@@ -76,7 +76,7 @@ impl<'a> RobustFutexOwner<'a> {
     /// # Errors
     ///
     /// [`EFAULT`] if the address does not refer to memory that can be read.
-    #[inline(always)]
+    #[inline]
     pub fn read_word<T: UserWord>(&self, uaddr: UserPtr) -> Result<T> {
         match uaddr.read_word() {
             Err(_) if self.fault_in(uaddr).is_ok() => uaddr.read_word(),
@@ -186,8 +186,6 @@ impl<'a> RobustFutexOwner<'a> {
 
     /// Slow path: waiters, faults, concurrent changes and `list_op_pending`.
     #[doc(alias = "handle_futex_death")]
-    #[cold]
-    #[inline]
     fn handle_death(&self, uaddr: UserPtr, protocol: Protocol, origin: Origin) -> Result {
         let modifier = match protocol {
             Protocol::Plain => 0,
@@ -211,7 +209,7 @@ impl<'a> RobustFutexOwner<'a> {
 /// Changes a futex word from `old` to `new`. Returns whether the word was `old` and the access did
 /// not fault.
 #[doc(alias = "futex_cmpxchg_value_locked")]
-#[inline(always)]
+#[inline]
 fn cmpxchg(uaddr: UserPtr, old: u32, new: u32) -> bool {
     let mut found = 0;
 

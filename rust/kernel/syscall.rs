@@ -56,7 +56,7 @@ impl<'a> Registers<'a> {
     /// # Safety
     ///
     /// `regs` are the registers of the current task, and are not written to for `'a`.
-    #[inline(always)]
+    #[inline]
     pub unsafe fn from_raw(regs: *const bindings::pt_regs) -> Self {
         // INVARIANT: By the safety requirements.
         // SAFETY: By the safety requirements, `regs` is valid for `'a`.
@@ -67,7 +67,7 @@ impl<'a> Registers<'a> {
     ///
     /// On x86-64 this is `SC_X86_64_REGS_TO_ARGS`.
     #[cfg(CONFIG_X86_64)]
-    #[inline(always)]
+    #[inline]
     pub fn native<const N: usize>(self) -> usize {
         const { assert!(N < 6) };
         match N {
@@ -82,7 +82,7 @@ impl<'a> Registers<'a> {
 
     /// Argument `N`, counted from 0, of a system call of an i386 program, `SC_IA32_REGS_TO_ARGS`.
     #[cfg(CONFIG_X86_64)]
-    #[inline(always)]
+    #[inline]
     pub fn ia32<const N: usize>(self) -> usize {
         const { assert!(N < 6) };
         match N {
@@ -99,7 +99,7 @@ impl<'a> Registers<'a> {
     ///
     /// On arm64 this is `SC_ARM64_REGS_TO_ARGS`, which is for AArch32 programs too.
     #[cfg(CONFIG_ARM64)]
-    #[inline(always)]
+    #[inline]
     pub fn native<const N: usize>(self) -> usize {
         const { assert!(N < 6) };
 
@@ -118,7 +118,7 @@ impl<'a> Registers<'a> {
     ///
     /// On riscv64 this is `SC_RISCV_REGS_TO_ARGS`, which is for riscv32 programs too.
     #[cfg(all(CONFIG_RISCV, CONFIG_64BIT))]
-    #[inline(always)]
+    #[inline]
     pub fn native<const N: usize>(self) -> usize {
         const { assert!(N < 6) };
 
@@ -156,44 +156,44 @@ pub trait Argument: Sized {
 }
 
 /// The lower 32 bits of a register.
-#[inline(always)]
+#[inline]
 fn lower_half(register: usize) -> u32 {
     // CAST: The upper half is not part of the argument.
     register as u32
 }
 
 impl Argument for c_uint {
-    #[inline(always)]
+    #[inline]
     fn from_native(register: usize) -> Self {
         lower_half(register)
     }
 
-    #[inline(always)]
+    #[inline]
     fn from_compat(register: usize) -> Self {
         lower_half(register)
     }
 }
 
 impl Argument for c_int {
-    #[inline(always)]
+    #[inline]
     fn from_native(register: usize) -> Self {
         // CAST: The same 32 bits, with a sign.
         lower_half(register) as c_int
     }
 
-    #[inline(always)]
+    #[inline]
     fn from_compat(register: usize) -> Self {
         Self::from_native(register)
     }
 }
 
 impl Argument for UserPtr {
-    #[inline(always)]
+    #[inline]
     fn from_native(register: usize) -> Self {
         UserPtr::from_addr(register)
     }
 
-    #[inline(always)]
+    #[inline]
     fn from_compat(register: usize) -> Self {
         UserPtr::from_addr(casts::u32_as_usize(lower_half(register)))
     }
@@ -201,7 +201,7 @@ impl Argument for UserPtr {
 
 /// Turns the result of a system call into its return value: the value, or a negative errno.
 #[doc(hidden)]
-#[inline(always)]
+#[inline]
 pub fn into_return_value(result: Result<c_long>) -> c_long {
     match result {
         Ok(value) => value,

@@ -133,8 +133,6 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
     let name = &f.sig.ident;
     let numbers: Vec<usize> = (0..types.len()).collect();
     let arguments: Vec<_> = numbers.iter().map(|n| format_ident!("arg{n}")).collect();
-    // Between the entry points and the function, as with `SYSCALL_DEFINE`.
-    let common = format_ident!("__do_sys_{name}");
 
     let wrappers = wrappers();
     let known = wrappers.iter().map(|wrapper| &wrapper.cfg);
@@ -163,11 +161,11 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
                     // changes them before the arguments are decoded.
                     let regs = unsafe { ::kernel::syscall::Registers::from_raw(regs) };
 
-                    #common(#(
+                    ::kernel::syscall::into_return_value(#name(#(
                         <#types as ::kernel::syscall::Argument>::#decode(
                             regs.#register::<#numbers>()
                         )
-                    ),*)
+                    ),*))
                 }
 
                 #allow_error_injection
@@ -185,20 +183,15 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
         #[inline(always)]
         #f
 
-        #[inline(always)]
-        fn #common(#(#arguments: #types),*) -> ::kernel::ffi::c_long {
-            ::kernel::syscall::into_return_value(#name(#(#arguments),*))
-        }
-
         #(#wrapper_entry_points)*
 
         #[cfg(not(CONFIG_ARCH_HAS_SYSCALL_WRAPPER))]
         const _: () = {
             #[no_mangle]
             extern "C" fn #entry_point(#(#arguments: usize),*) -> ::kernel::ffi::c_long {
-                #common(#(
+                ::kernel::syscall::into_return_value(#name(#(
                     <#types as ::kernel::syscall::Argument>::from_native(#arguments)
-                ),*)
+                ),*))
             }
 
             #allow_error_injection

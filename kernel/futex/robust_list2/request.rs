@@ -53,9 +53,10 @@ impl Request {
         }
         let list = Head::new(head, flags)?;
 
-        if list.is_64bit() && !is_64bit() {
+        if flags == uapi::ROBUST_LIST_64BIT && !is_64bit() {
             return Err(EINVAL);
         }
+
         match Index::new(index) {
             Ok(index) => Ok(Self::Set(index, list)),
             Err(_) if index == uapi::ROBUST_LIST_NEW && !head.as_const_ptr().is_null() => {

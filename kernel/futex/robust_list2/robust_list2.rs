@@ -35,6 +35,7 @@ use kernel::{
         syscall, //
     },
     task::{
+        CurrentTask,
         Pid,
         Task, //
     },
@@ -71,10 +72,11 @@ const __LOG_PREFIX: &[u8] = b"robust_list2\0";
 /// - [`ENOMEM`]: no memory for the thread's table, at its first registration.
 #[syscall]
 fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long> {
+    let request = Request::new(head, index, flags, in_64bit_syscall)?;
     let task = current!();
     let table = Table::of_current(task);
 
-    let index = match Request::new(head, index, flags, in_64bit_syscall)? {
+    let index = match request {
         Request::New(head) => match table {
             Some(table) => table.insert(head)?,
             None => Table::create(task, head)?,
@@ -88,15 +90,20 @@ fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long
             index
         }
         Request::Release(index) => {
-            let head = table.ok_or(ENOENT)?.replace(index, None)?;
-            if let Some(mut walk) = Walk::of_current(task) {
-                walk.list(head);
-            }
+            release(task, table.ok_or(ENOENT)?.replace(index, None)?);
             index
         }
         Request::QueryMax => return Ok(ROBUST_LISTS_PER_TASK.into()),
     };
     Ok(index.into())
+}
+
+/// Walks one list as exit does.
+#[cold]
+fn release(task: &CurrentTask, head: Head) {
+    if let Some(mut walk) = Walk::of_current(task) {
+        walk.list(head);
+    }
 }
 
 /// Reads the head and the type of a list that a thread has registered.

@@ -128,6 +128,7 @@ impl Table {
     /// # Errors
     ///
     /// [`ENOMEM`] if there is no memory. The memory is charged to the task's memory cgroup.
+    #[cold]
     pub(crate) fn create(task: &CurrentTask, first: Head) -> Result<Index> {
         let table = RcuFreeBox::new(Self::new(first), GFP_KERNEL_ACCOUNT)?;
 
@@ -184,6 +185,7 @@ impl Table {
     /// # Errors
     ///
     /// [`ENOSPC`] if no slot is free.
+    #[cold]
     pub(crate) fn insert(&self, head: Head) -> Result<Index> {
         for (slot, n) in self.slots.iter().zip(0..) {
             // ORDERING: Relaxed, see the module's documentation on set and unregister.
