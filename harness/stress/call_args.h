@@ -262,6 +262,20 @@ static inline bool can_store(const struct results *results, __u64 pointer)
 	return pointer >= good && pointer - good <= results->page - sizeof(__u64);
 }
 
+/*
+ * Returns whether a call that fails may have written a part of its result: put_user() of
+ * riscv writes an unaligned word byte by byte, until a byte faults.
+ */
+static inline bool may_write_part(const struct results *results, __u64 pointer, long result)
+{
+#ifdef __riscv
+	return result == -EFAULT && pointer % sizeof(__u64) && pointer >= (uintptr_t)results->good;
+#else
+	(void)results, (void)pointer, (void)result;
+	return false;
+#endif
+}
+
 /* Only these bytes may have been written to; restores the pattern. */
 static inline bool clean_results(const struct results *results, __u64 pointer, bool written)
 {
@@ -277,12 +291,10 @@ static inline bool clean_results(const struct results *results, __u64 pointer, b
 	to = pointer + 72 > start + page ? page : at + 72;
 	for (size_t i = from; i < to; i++) {
 		if (written && i - at < sizeof(__u64))
-			continue;
-		if (good[i] != RESULTS_PATTERN)
+			good[i] = RESULTS_PATTERN;
+		else if (good[i] != RESULTS_PATTERN)
 			return false;
 	}
-	if (written)
-		memset(good + at, RESULTS_PATTERN, sizeof(__u64));
 	return true;
 }
 

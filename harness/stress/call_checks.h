@@ -233,7 +233,9 @@ static void make_get(struct self *self, struct get_call *get)
 	if (get->result >= 0 && get->writable)
 		memcpy(&get->head, (void *)(uintptr_t)pointer, sizeof(get->head));
 	self->calls++;
-	if (!clean_results(&self->results, pointer, get->result >= 0 && get->writable))
+	if (!clean_results(&self->results, pointer,
+			   (get->result >= 0 && get->writable) ||
+			   may_write_part(&self->results, pointer, get->result)))
 		mismatch(self, "%sget(%d, %#llx, %d, %#x) = %ld: other bytes changed",
 			 entry_name[get->entry], get->pid, get->pointer, get->index, get->flags,
 			 get->result);
