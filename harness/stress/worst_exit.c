@@ -400,6 +400,8 @@ static double less(double a, double b)
 static void test_like_legacy(enum shape shape)
 {
 	double least[] = { 1e9, 1e9, 1e9 }, base = 1e9, slowest = 0, legacy;
+	/* The limit of set_robust_list() ends the first lap, the limit of others a second one. */
+	const int laps = shape == CIRCLE ? 2 : 1;
 
 	for (int i = 0; i < EXITS; i++) {
 		for (int kind = 0; kind < KINDS; kind++) {
@@ -417,7 +419,7 @@ static void test_like_legacy(enum shape shape)
 	legacy = least[LEGACY] - base;
 	say("%s, %d entries: %.0f us with set_robust_list(), %.0f us with set_robust_list2()",
 	    shape_names[shape], ROBUST_LIST_LIMIT, legacy * 1e6, slowest * 1e6);
-	ok(slowest <= 1.25 * legacy, "%s: as fast as set_robust_list()", shape_names[shape]);
+	ok(slowest <= 1.25 * laps * legacy, "%s: as fast as set_robust_list()", shape_names[shape]);
 }
 
 /* Another task runs while the longest of them lasts. */
