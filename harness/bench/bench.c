@@ -329,7 +329,7 @@ static long bytes_of_children(bool with_list)
 	if (pipe(ready))
 		die("pipe");
 	/* What has been freed before is gone after a grace period. */
-	sleep(5);
+	sleep(2);
 	before = slab_bytes();
 	for (int i = 0; i < CHILDREN; i++) {
 		child[i] = fork();
@@ -344,6 +344,7 @@ static long bytes_of_children(bool with_list)
 				pause();
 		}
 	}
+	close(ready[1]);
 	for (int i = 0; i < CHILDREN; i++)
 		if (read(ready[0], &c, 1) != 1)
 			die("read");
@@ -353,7 +354,6 @@ static long bytes_of_children(bool with_list)
 		waitpid(child[i], NULL, 0);
 	}
 	close(ready[0]);
-	close(ready[1]);
 	return bytes;
 }
 
@@ -419,14 +419,16 @@ int main(int argc, char *argv[])
 		draw_curves();
 		return 0;
 	}
+	if (!strcmp(what, "memory")) {
+		/* A fork would look at all of it. */
+		munmap(locks, (MAX_ENTRIES + 1) * sizeof(*locks));
+		measure_memory();
+		return 0;
+	}
 	measure_walks(new);
 	measure_calls(new);
 	if (new)
 		measure_first();
-	/* A fork would look at all of it. */
-	munmap(locks, (MAX_ENTRIES + 1) * sizeof(*locks));
-	if (new)
-		measure_memory();
 	report_slab("task_struct");
 	return 0;
 }
