@@ -86,8 +86,8 @@ TEST_F_TIMEOUT(walk, requeue_timeout, 300)
 	caller.timeout = &time;
 	prepare_caller(_metadata, &caller);
 	begin_walk(_metadata, &self->victim, self->lock);
-	time = in_milliseconds(CLOCK_MONOTONIC, 500);
-	past = in_milliseconds(CLOCK_REALTIME, 500);
+	time = in_milliseconds(CLOCK_MONOTONIC, 900);
+	past = in_milliseconds(CLOCK_REALTIME, 900);
 	tell_caller(&caller);
 	EXPECT_EQ(1, requeue_pi(caller.cond, self->last));
 	EXPECT_TRUE(is_waiting(&caller));
