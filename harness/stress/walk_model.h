@@ -130,7 +130,7 @@ static inline bool model_entry(struct walk_model *model, enum list_kind kind, __
 static inline void model_walk(struct walk_model *model, enum list_kind kind, __u64 head)
 {
 	/* Of a list of set_robust_list(): entries. Of another one: entries of others */
-	unsigned int limit = is_legacy(kind) ? ROBUST_LIST_LIMIT : ROBUST_LIST_LIMIT;
+	unsigned int limit = ROBUST_LIST_LIMIT;
 	__u64 entry, pending, futex_offset, next = 0;
 	unsigned int size = size_of(kind);
 	bool pi, pending_pi, have_next;
