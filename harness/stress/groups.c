@@ -29,15 +29,24 @@ static int take_in_two_processes(struct victim *victim)
 	return 0;
 }
 
+/* Starts an owner, which starts a second one, and waiters for the locks of both. */
+static pid_t start_two(int (*take)(struct victim *victim), pid_t *second)
+{
+	pid_t first;
+
+	new_area();
+	first = start(take, NULL, NULL);
+	*second = atomic_load(&area->pid);
+	start_waiters(0);
+	start_waiters(1);
+	return first;
+}
+
 static void test_shared_memory(void)
 {
 	pid_t first, second;
 
-	new_area();
-	first = start(take_in_two_processes, NULL, NULL);
-	second = atomic_load(&area->pid);
-	start_waiters(0);
-	start_waiters(1);
+	first = start_two(take_in_two_processes, &second);
 	ok(registered(0, first) && registered(1, second),
 	   "CLONE_VM: a list belongs to one of the two processes");
 	kill(second, SIGKILL);
@@ -49,11 +58,7 @@ static void test_shared_memory(void)
 	check_died(0, "CLONE_VM, the first process dies then");
 	reap(second, NULL);
 
-	new_area();
-	first = start(take_in_two_processes, NULL, NULL);
-	second = atomic_load(&area->pid);
-	start_waiters(0);
-	start_waiters(1);
+	first = start_two(take_in_two_processes, &second);
 	need(kill_and_reap(first), "kill");
 	check_died(0, "CLONE_VM, the first process dies");
 	ok(all_owned_by(1, second) && registered(1, second),
@@ -171,11 +176,7 @@ static void test_pid_namespace(void)
 {
 	pid_t parent, init;
 
-	new_area();
-	parent = start(take_in_namespace, NULL, NULL);
-	init = atomic_load(&area->pid);
-	start_waiters(0);
-	start_waiters(1);
+	parent = start_two(take_in_namespace, &init);
 	ok(all_owned_by(0, 1) && all_owned_by(1, 2) && registered(0, init),
 	   "PID namespace: locks have the TIDs of the namespace");
 	kill(init, SIGKILL);
