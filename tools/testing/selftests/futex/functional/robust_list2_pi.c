@@ -144,7 +144,7 @@ TEST_F_TIMEOUT(walk, timeout, 300)
 	for (int i = 0; i < 2; i++)
 		tell_caller(&caller[i]);
 	/* No other thread runs meanwhile. */
-	while (!is_past(&time))
+	while (!is_past(CLOCK_REALTIME, &time))
 		;
 	for (int i = 0; i < 2; i++) {
 		while (is_waiting(&caller[i]))

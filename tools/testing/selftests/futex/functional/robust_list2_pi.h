@@ -181,11 +181,11 @@ static inline struct timespec in_milliseconds(clockid_t clock, int ms)
 	return time;
 }
 
-static inline bool is_past(const struct timespec *time)
+static inline bool is_past(clockid_t clock, const struct timespec *time)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_REALTIME, &now);
+	clock_gettime(clock, &now);
 	return now.tv_sec > time->tv_sec ||
 	       (now.tv_sec == time->tv_sec && now.tv_nsec >= time->tv_nsec);
 }

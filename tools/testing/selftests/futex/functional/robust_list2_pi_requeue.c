@@ -76,7 +76,7 @@ TEST_F_TIMEOUT(walk, requeue_two, 300)
 TEST_F_TIMEOUT(walk, requeue_timeout, 300)
 {
 	struct caller caller = { .futex = self->last, .call = call_wait_requeue_pi };
-	struct timespec time, past;
+	struct timespec time;
 
 	caller.cond = &self->area->list[2].lock[0].futex;
 	start_victim(_metadata, &self->victim, become_owner);
@@ -87,12 +87,11 @@ TEST_F_TIMEOUT(walk, requeue_timeout, 300)
 	prepare_caller(_metadata, &caller);
 	begin_walk(_metadata, &self->victim, self->lock);
 	time = in_milliseconds(CLOCK_MONOTONIC, 900);
-	past = in_milliseconds(CLOCK_REALTIME, 900);
 	tell_caller(&caller);
 	EXPECT_EQ(1, requeue_pi(caller.cond, self->last));
 	EXPECT_TRUE(is_waiting(&caller));
 	/* The owner does not run meanwhile. */
-	while (!is_past(&past))
+	while (!is_past(CLOCK_MONOTONIC, &time))
 		;
 	while (is_waiting(&caller) && !walk_over(self->lock))
 		nap();
