@@ -9,24 +9,7 @@
 
 #define _GNU_SOURCE
 
-#include "robust_list2_test.h"
-
-/* Tests that are not about a width */
-FIXTURE(robust_list2) {
-	struct area *area;
-};
-
-FIXTURE_SETUP(robust_list2)
-{
-	if (!have_syscall())
-		SKIP(return, "set_robust_list2() is not implemented");
-	self->area = map_area(_metadata);
-}
-
-FIXTURE_TEARDOWN(robust_list2)
-{
-	unmap_area(_metadata, self->area);
-}
+#include "robust_list2_area.h"
 
 static int register_one(struct victim *victim)
 {
