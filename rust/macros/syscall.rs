@@ -134,6 +134,9 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
     let numbers: Vec<usize> = (0..types.len()).collect();
     let arguments: Vec<_> = numbers.iter().map(|n| format_ident!("arg{n}")).collect();
 
+    // What the entry points share, as `__do_sys_*()` in C: they only decode the arguments.
+    let shared = format_ident!("__do_sys_{name}");
+
     let wrappers = wrappers();
     let known = wrappers.iter().map(|wrapper| &wrapper.cfg);
     let wrapper_entry_points = wrappers.iter().map(|wrapper| {
@@ -161,11 +164,11 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
                     // changes them before the arguments are decoded.
                     let regs = unsafe { ::kernel::syscall::Registers::from_raw(regs) };
 
-                    ::kernel::syscall::into_return_value(#name(#(
+                    #shared(#(
                         <#types as ::kernel::syscall::Argument>::#decode(
                             regs.#register::<#numbers>()
                         )
-                    ),*))
+                    ),*)
                 }
 
                 #allow_error_injection
@@ -183,15 +186,19 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
         #[inline(always)]
         #f
 
+        fn #shared(#(#arguments: #types),*) -> ::kernel::ffi::c_long {
+            ::kernel::syscall::into_return_value(#name(#(#arguments),*))
+        }
+
         #(#wrapper_entry_points)*
 
         #[cfg(not(CONFIG_ARCH_HAS_SYSCALL_WRAPPER))]
         const _: () = {
             #[no_mangle]
             extern "C" fn #entry_point(#(#arguments: usize),*) -> ::kernel::ffi::c_long {
-                ::kernel::syscall::into_return_value(#name(#(
+                #shared(#(
                     <#types as ::kernel::syscall::Argument>::from_native(#arguments)
-                ),*))
+                ),*)
             }
 
             #allow_error_injection
