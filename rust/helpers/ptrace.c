@@ -2,7 +2,12 @@
 
 #include <linux/sched/signal.h>
 
-__rust_helper struct rw_semaphore *rust_helper_task_exec_update_lock(struct task_struct *t)
+__rust_helper int rust_helper_task_lock_exec_update(struct task_struct *t)
 {
-	return &t->signal->exec_update_lock;
+	return down_read_killable(&t->signal->exec_update_lock);
+}
+
+__rust_helper void rust_helper_task_unlock_exec_update(struct task_struct *t)
+{
+	up_read(&t->signal->exec_update_lock);
 }

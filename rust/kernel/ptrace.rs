@@ -8,7 +8,7 @@
 use crate::{
     bindings,
     error::{
-        to_result,
+        Error,
         Result, //
     },
     task::Task,
@@ -61,9 +61,10 @@ impl Task {
     pub fn lock_exec_update(&self) -> Result<ExecUpdateGuard<'_>> {
         // SAFETY: By the type invariants, `self` is a valid task with a reference count above zero,
         // and a task keeps its `signal` until that count is zero. This function may sleep.
-        to_result(unsafe {
-            bindings::down_read_killable(bindings::task_exec_update_lock(self.as_ptr()))
-        })?;
+        let ret = unsafe { bindings::task_lock_exec_update(self.as_ptr()) };
+        if ret != 0 {
+            return Err(Error::from_errno(ret));
+        }
 
         // INVARIANT: The lock was taken above.
         Ok(ExecUpdateGuard {
@@ -105,6 +106,6 @@ impl Drop for ExecUpdateGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the current task holds the lock for reading.
-        unsafe { bindings::up_read(bindings::task_exec_update_lock(self.task.as_ptr())) };
+        unsafe { bindings::task_unlock_exec_update(self.task.as_ptr()) };
     }
 }
