@@ -73,15 +73,18 @@ impl Head {
         Ok(Self(Self::empty(is_64bit(flags)).0 | address))
     }
 
-    /// Returns the list whose `list_op_pending` is at `pending`, if such a list can exist.
+    /// Returns the list whose `list_op_pending` is at `pending`, if such a list can exist. An empty
+    /// list has none.
     pub(crate) fn with_pending(pending: UserPtr, flags: c_uint) -> Option<Self> {
         let offset = if is_64bit(flags) {
             u64::LIST_OP_PENDING
         } else {
             u32::LIST_OP_PENDING
         };
-        let address = pending.as_const_ptr().addr().checked_sub(offset)?;
-        Self::new(UserPtr::from_addr(address), flags).ok()
+        match pending.as_const_ptr().addr().checked_sub(offset)? {
+            0 => None,
+            address => Self::new(UserPtr::from_addr(address), flags).ok(),
+        }
     }
 
     fn empty(is_64bit: bool) -> Self {

@@ -46,6 +46,7 @@ use head::Head;
 use request::Request;
 use table::{
     Index,
+    OwnTable,
     Table,
     ROBUST_LISTS_PER_TASK, //
 };
@@ -74,7 +75,7 @@ const __LOG_PREFIX: &[u8] = b"robust_list2\0";
 fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long> {
     let request = Request::new(head, index, flags, in_64bit_syscall)?;
     let task = current!();
-    let table = Table::of_current(task);
+    let table = OwnTable::of_current(task);
 
     let index = match request {
         Request::New(head) => match table {
@@ -130,7 +131,7 @@ fn get_robust_list2(pid: c_int, head: UserPtr, index: c_int, flags: c_uint) -> R
     let index = Index::new(index)?;
 
     let list = if pid == 0 {
-        Table::of_current(current!()).and_then(|table| table.get(index))
+        OwnTable::of_current(current!()).and_then(|table| table.get(index))
     } else {
         registered_of_other(pid, index)?
     }
@@ -169,14 +170,15 @@ fn registered_of_other(pid: Pid, index: Index) -> Result<Option<Head>> {
 pub unsafe extern "C" fn __futex_exit_robust_lists() {
     let task = current!();
 
-    // SAFETY: References to the table do not outlive a system call or an operation of `futex()`,
+    // SAFETY: An `OwnTable` does not outlive a system call or an operation of `futex()`,
     // and by the safety requirements the task is in none of them.
     let table = unsafe { Table::take(task) };
 
     // New readers find no table. Dropping `table` starts the grace period for readers that found it
     // before.
     if let (Some(table), Some(mut walk)) = (table, Walk::of_current(task)) {
-        for head in table.iter() {
+        // SAFETY: It is the table of the current task.
+        for head in unsafe { OwnTable::new(&table) }.iter() {
             walk.list(head);
         }
     }
@@ -193,7 +195,7 @@ pub unsafe extern "C" fn __futex_exit_robust_lists() {
 /// The task is not inside [`__futex_exit_robust_lists`]. `pop` is a user address, valid or not.
 #[export]
 pub unsafe extern "C" fn futex_robust_lists_drop_pending(pop: *mut c_void, list_type: c_uint) {
-    if let Some(table) = Table::of_current(current!()) {
+    if let Some(table) = OwnTable::of_current(current!()) {
         table.clear_pending(UserPtr::from_ptr(pop), list_type);
     }
 }

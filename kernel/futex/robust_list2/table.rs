@@ -59,6 +59,7 @@ use kernel::{
         CurrentTask,
         Task, //
     },
+    types::NotThreadSafe,
 };
 
 use crate::head::Head;
@@ -138,13 +139,6 @@ impl Table {
         Ok(Index(0))
     }
 
-    /// Returns the table of the current task.
-    pub(crate) fn of_current(task: &CurrentTask) -> Option<&Self> {
-        // SAFETY: Only `Table::take()` takes the table of this task. Only the current task can call
-        // it, and guarantees that the returned reference is no longer used then.
-        unsafe { published(task).load_protected() }
-    }
-
     /// Returns the table of any task, for as long as the reader holds `guard`.
     pub(crate) fn of_other<'a>(task: &'a Task, guard: &'a rcu::Guard) -> Option<&'a Self> {
         published(task).load(guard)
@@ -154,16 +148,62 @@ impl Table {
     ///
     /// # Safety
     ///
-    /// No reference that [`Table::of_current`] returned is used any more.
+    /// No table that [`OwnTable::of_current`] returned is used any more.
     pub(crate) unsafe fn take(task: &CurrentTask) -> Option<RcuFreeBox<Self>> {
         published(task).take()
     }
 
+    fn slot(&self, index: Index) -> Option<&Atomic<usize>> {
+        self.slots.get(usize::from(index.0))
+    }
+
     /// Returns the list at `index`.
     pub(crate) fn get(&self, index: Index) -> Option<Head> {
-        let slot = self.slots.get(usize::from(index.0))?;
         // ORDERING: Relaxed, see the module's documentation on set and unregister.
-        Head::from_slot(slot.load(Relaxed))
+        Head::from_slot(self.slot(index)?.load(Relaxed))
+    }
+}
+
+/// The table of the current task, which alone stores to the slots.
+///
+/// # Invariants
+///
+/// Nobody else stores to the slots of the table while this exists.
+#[derive(Clone, Copy)]
+pub(crate) struct OwnTable<'a>(&'a Table, NotThreadSafe);
+
+impl<'a> OwnTable<'a> {
+    /// Uses a table that nobody else stores to.
+    ///
+    /// # Safety
+    ///
+    /// It is the table of the current task, or one that no other task can reach.
+    pub(crate) unsafe fn new(table: &'a Table) -> Self {
+        // INVARIANT: Other tasks only read the table of the current task, which executes nothing
+        // but the user of the new value.
+        Self(table, NotThreadSafe)
+    }
+
+    /// Returns the table of the current task.
+    pub(crate) fn of_current(task: &'a CurrentTask) -> Option<Self> {
+        // SAFETY: Only the current task publishes and takes its table, and before it calls
+        // `Table::take()`, it guarantees that the returned reference is no longer used.
+        let table = unsafe { published(task).load_protected() }?;
+
+        // SAFETY: It is the table of the current task.
+        Some(unsafe { Self::new(table) })
+    }
+
+    /// Reads a slot, without the helper that an atomic load takes.
+    fn list_in(self, slot: &Atomic<usize>) -> Option<Head> {
+        // SAFETY: The pointer is valid for reads, and by the type invariants nobody writes to the
+        // slot at the same time.
+        Head::from_slot(unsafe { *slot.as_ptr() })
+    }
+
+    /// Returns the list at `index`.
+    pub(crate) fn get(self, index: Index) -> Option<Head> {
+        self.list_in(self.0.slot(index)?)
     }
 
     /// Replaces the list at `index` and returns the old one.
@@ -171,12 +211,10 @@ impl Table {
     /// # Errors
     ///
     /// [`ENOENT`] if the slot is free.
-    pub(crate) fn replace(&self, index: Index, new: Option<Head>) -> Result<Head> {
-        let slot = self.slots.get(usize::from(index.0)).ok_or(ENOENT)?;
-        // ORDERING: Relaxed, see the module's documentation on set and unregister.
-        let old = Head::from_slot(slot.load(Relaxed)).ok_or(ENOENT)?;
+    pub(crate) fn replace(self, index: Index, new: Option<Head>) -> Result<Head> {
+        let old = self.get(index).ok_or(ENOENT)?;
 
-        slot.store(Head::into_slot(new), Relaxed);
+        self.store(index, new);
         Ok(old)
     }
 
@@ -186,36 +224,48 @@ impl Table {
     ///
     /// [`ENOSPC`] if no slot is free.
     #[cold]
-    pub(crate) fn insert(&self, head: Head) -> Result<Index> {
-        for (slot, n) in self.slots.iter().zip(0..) {
+    #[inline(never)]
+    pub(crate) fn insert(self, head: Head) -> Result<Index> {
+        let index = self.find(None).ok_or(ENOSPC)?;
+
+        self.store(index, Some(head));
+        Ok(index)
+    }
+
+    /// Finds the lowest index of a list, or that is free.
+    ///
+    /// Its callers rarely run, and the loop is unrolled in each copy: two of them cost 180 bytes
+    /// more.
+    #[inline(never)]
+    fn find(self, list: Option<Head>) -> Option<Index> {
+        // INVARIANT: There are `ROBUST_LISTS_PER_TASK` slots.
+        let mut slots = (0..).map(Index).zip(&self.0.slots);
+
+        slots.find_map(|(index, slot)| (self.list_in(slot) == list).then_some(index))
+    }
+
+    fn store(self, index: Index, list: Option<Head>) {
+        if let Some(slot) = self.0.slot(index) {
             // ORDERING: Relaxed, see the module's documentation on set and unregister.
-            if Head::from_slot(slot.load(Relaxed)).is_none() {
-                slot.store(Head::into_slot(Some(head)), Relaxed);
-                // INVARIANT: There are `ROBUST_LISTS_PER_TASK` slots.
-                return Ok(Index(n));
-            }
+            slot.store(Head::into_slot(list), Relaxed);
         }
-        Err(ENOSPC)
     }
 
     /// Empties the lists whose `list_op_pending` is at `pending`. Their type is in `flags`.
-    pub(crate) fn clear_pending(&self, pending: UserPtr, flags: c_uint) {
+    pub(crate) fn clear_pending(self, pending: UserPtr, flags: c_uint) {
         let Some(head) = Head::with_pending(pending, flags) else {
             return;
         };
-        for slot in &self.slots {
-            // ORDERING: Relaxed, see the module's documentation on set and unregister.
-            if Head::from_slot(slot.load(Relaxed)) == Some(head) {
-                slot.store(Head::into_slot(Some(head.emptied())), Relaxed);
-            }
+        while let Some(index) = self.find(Some(head)) {
+            self.store(index, Some(head.emptied()));
         }
     }
 
     /// All lists, in the order of their indexes.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Head> + '_ {
-        self.slots
+    pub(crate) fn iter(self) -> impl Iterator<Item = Head> + 'a {
+        self.0
+            .slots
             .iter()
-            // ORDERING: Relaxed, only the task itself stores to the slots.
-            .filter_map(|slot| Head::from_slot(slot.load(Relaxed)))
+            .filter_map(move |slot| self.list_in(slot))
     }
 }

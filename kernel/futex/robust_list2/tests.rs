@@ -22,6 +22,7 @@ use crate::{
     request::Request,
     table::{
         Index,
+        OwnTable,
         Table, //
     },
     walk::{
@@ -497,9 +498,15 @@ mod suite {
         Head::new(UserPtr::from_addr(addr), BITS32)
     }
 
+    fn own(table: &Table) -> OwnTable<'_> {
+        // SAFETY: No other task can reach the table of a test.
+        unsafe { OwnTable::new(table) }
+    }
+
     #[test]
     fn table_lowest_free_index() -> Result {
-        let table = KBox::init(Table::new(head(0x100)?), GFP_KERNEL)?;
+        let shared = KBox::init(Table::new(head(0x100)?), GFP_KERNEL)?;
+        let table = own(&shared);
         same(table.get(Index::new(0)?), Some(head(0x100)?))?;
         for n in 1..10 {
             assert!(table.get(Index::new(n)?).is_none());
@@ -513,12 +520,14 @@ mod suite {
         same(table.insert(head(0x304)?), Index::new(7))?;
         same(table.insert(head(0x308)?), Err(ENOSPC))?;
         same(table.get(Index::new(7)?), Some(head(0x304)?))?;
+        same(shared.get(Index::new(7)?), Some(head(0x304)?))?;
         Ok(())
     }
 
     #[test]
     fn table_replace() -> Result {
-        let table = KBox::init(Table::new(head(0x100)?), GFP_KERNEL)?;
+        let shared = KBox::init(Table::new(head(0x100)?), GFP_KERNEL)?;
+        let table = own(&shared);
         let (first, second) = (Index::new(0)?, Index::new(1)?);
 
         same(table.replace(second, Some(head(0x200)?)), Err(ENOENT))?;
@@ -539,7 +548,8 @@ mod suite {
 
     #[test]
     fn table_clear_pending() -> Result {
-        let table = KBox::init(Table::new(head(0x100)?), GFP_KERNEL)?;
+        let shared = KBox::init(Table::new(head(0x100)?), GFP_KERNEL)?;
+        let table = own(&shared);
         table.insert(head(0x200)?)?;
         table.insert(head(0)?)?;
 

@@ -192,13 +192,14 @@ impl<T: Send + Sync + RcuFreeSafe> RcuPointer<T> {
     ///
     /// # Safety
     ///
-    /// Every call of [`RcuPointer::take`] comes before this one or after the last use of the
-    /// returned reference.
+    /// Nothing else publishes or takes a value at the same time, and every call of
+    /// [`RcuPointer::take`] comes before this one or after the last use of the returned reference.
     #[doc(alias = "rcu_dereference_protected")]
     #[inline]
     pub unsafe fn load_protected(&self) -> Option<&T> {
-        // ORDERING: Acquire pairs with the release in `publish()`, as in `load()`.
-        let raw = self.0.load(Acquire);
+        // SAFETY: The pointer is valid for reads, and by the safety requirements nothing writes to
+        // it at the same time.
+        let raw = unsafe { *self.0.as_ptr() };
 
         // SAFETY: By the type invariants, the pointer is null or comes from an `RcuFreeBox`, and by
         // the safety requirements nobody takes that box.
