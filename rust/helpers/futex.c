@@ -5,9 +5,11 @@
 #include "../../kernel/futex/futex.h"
 
 #ifdef CONFIG_FUTEX
-__rust_helper int rust_helper_futex_cmpxchg_value_locked(u32 *found, u32 __user *uaddr,
-							 u32 old, u32 new)
+/* The result in a register, and not in memory. */
+__rust_helper bool rust_helper_futex_try_cmpxchg(u32 __user *uaddr, u32 old, u32 new)
 {
-	return futex_cmpxchg_value_locked(found, uaddr, old, new);
+	u32 found;
+
+	return !futex_cmpxchg_value_locked(&found, uaddr, old, new) && found == old;
 }
 #endif

@@ -78,10 +78,39 @@ impl<'a> RobustFutexOwner<'a> {
     /// [`EFAULT`] if the address does not refer to memory that can be read.
     #[inline]
     pub fn read_word<T: UserWord>(&self, uaddr: UserPtr) -> Result<T> {
-        match uaddr.read_word() {
-            Err(_) if self.fault_in(uaddr).is_ok() => uaddr.read_word(),
-            result => result,
+        uaddr
+            .read_word()
+            .or_else(|_| self.fault_in_and_read_word(uaddr))
+    }
+
+    #[cold]
+    fn fault_in_and_read_word<T: UserWord>(&self, uaddr: UserPtr) -> Result<T> {
+        self.fault_in(uaddr)?;
+        uaddr.read_word()
+    }
+
+    /// Reads the pointer at `entry` and the futex word at `uaddr`, each as
+    /// [`RobustFutexOwner::read_word`].
+    #[inline]
+    pub fn read_entry<T: UserWord>(
+        &self,
+        entry: UserPtr,
+        uaddr: UserPtr,
+    ) -> (Result<T>, Result<u32>) {
+        match entry.read_word_and_u32(uaddr) {
+            Ok((pointer, word)) => (Ok(pointer), Ok(word)),
+            Err(_) => self.read_entry_word_by_word(entry, uaddr),
         }
+    }
+
+    /// Slow path: a page is missing, or an address is invalid.
+    #[cold]
+    fn read_entry_word_by_word<T: UserWord>(
+        &self,
+        entry: UserPtr,
+        uaddr: UserPtr,
+    ) -> (Result<T>, Result<u32>) {
+        (self.read_word(entry), self.read_word(uaddr))
     }
 
     /// Faults in a page regardless of signals.
@@ -89,7 +118,6 @@ impl<'a> RobustFutexOwner<'a> {
     /// A page fault of the kernel gives up if it has to wait and a fatal signal is pending.
     #[cfg(CONFIG_MMU)]
     #[doc(alias = "fixup_user_fault")]
-    #[cold]
     fn fault_in(&self, uaddr: UserPtr) -> Result {
         let address = uaddr.as_const_ptr().addr();
         let _guard = self.mm.mmap_read_lock();
@@ -109,14 +137,14 @@ impl<'a> RobustFutexOwner<'a> {
 
     /// Gives up the futex of an entry of a robust list.
     ///
-    /// If the word at `uaddr` holds the task's TID, the word becomes `FUTEX_OWNER_DIED`, keeps
-    /// `FUTEX_WAITERS`, and one waiter is woken. Otherwise the word does not change. The result is
-    /// whether the word held the TID.
+    /// `word` is the value read from `uaddr`. If it holds the task's TID, the futex word becomes
+    /// `FUTEX_OWNER_DIED`, keeps `FUTEX_WAITERS`, and one waiter is woken. Otherwise the futex word
+    /// does not change. The result is whether `word` holds the TID.
     ///
     /// # Errors
     ///
-    /// [`EFAULT`] if `uaddr` is not a multiple of four or does not refer to memory that can be
-    /// read and, for the task's own futexes, written.
+    /// [`EFAULT`] if `uaddr` is not a multiple of four, or if the futex is the task's own and cannot
+    /// be written.
     ///
     /// # Examples
     ///
@@ -140,31 +168,43 @@ impl<'a> RobustFutexOwner<'a> {
     /// other.write_word(tid + 1)?;
     ///
     /// let owner = RobustFutexOwner::of_current(task).ok_or(EINVAL)?;
-    /// assert_eq!(owner.abandon_entry(mine, Protocol::Plain), Ok(true));
-    /// assert_eq!(owner.abandon_entry(other, Protocol::Plain), Ok(false));
+    /// assert_eq!(owner.abandon_entry(mine, tid, Protocol::Plain), Ok(true));
+    /// assert_eq!(owner.abandon_entry(other, tid + 1, Protocol::Plain), Ok(false));
     ///
     /// assert_eq!(mine.read_word::<u32>()?, uapi::FUTEX_OWNER_DIED);
     /// assert_eq!(other.read_word::<u32>()?, tid + 1);
-    /// assert_eq!(owner.abandon_entry(memory.at(2), Protocol::Plain), Err(EFAULT));
+    /// assert_eq!(owner.abandon_entry(memory.at(2), tid, Protocol::Plain), Err(EFAULT));
     /// # }
     /// # Ok::<(), Error>(())
     /// ```
     #[inline(always)]
-    pub fn abandon_entry(&self, uaddr: UserPtr, protocol: Protocol) -> Result<bool> {
+    pub fn abandon_entry(&self, uaddr: UserPtr, word: u32, protocol: Protocol) -> Result<bool> {
         if uaddr.as_const_ptr().addr() % align_of::<u32>() != 0 {
             return Err(EFAULT);
         }
-        let word: u32 = self.read_word(uaddr)?;
-
+        // Fast path: most locks have no waiters.
+        if word == self.tid && try_cmpxchg(uaddr, word, bindings::FUTEX_OWNER_DIED) {
+            return Ok(true);
+        }
         if word & bindings::FUTEX_TID_MASK != self.tid {
             return Ok(false);
         }
-        // Fast path: most locks have no waiter, and need no `handle_futex_death()`.
-        if word & bindings::FUTEX_WAITERS != 0 || !cmpxchg(uaddr, word, bindings::FUTEX_OWNER_DIED)
-        {
-            self.handle_death(uaddr, protocol, Origin::Entry)?;
-        }
+        self.abandon_contended(uaddr, word, protocol)?;
         Ok(true)
+    }
+
+    /// Gives up a futex of the task that has waiters, or whose word has changed.
+    #[cold]
+    fn abandon_contended(&self, uaddr: UserPtr, word: u32, protocol: Protocol) -> Result {
+        let waiters = word & bindings::FUTEX_WAITERS;
+
+        if !try_cmpxchg(uaddr, word, waiters | bindings::FUTEX_OWNER_DIED) {
+            return self.handle_death(uaddr, protocol, Origin::Entry);
+        }
+        if waiters != 0 && protocol == Protocol::Plain {
+            wake_one(uaddr);
+        }
+        Ok(())
     }
 
     /// Gives up the futex of `list_op_pending`, which the task was about to lock or unlock.
@@ -176,7 +216,6 @@ impl<'a> RobustFutexOwner<'a> {
     /// # Errors
     ///
     /// [`EFAULT`], as [`RobustFutexOwner::abandon_entry`].
-    #[inline]
     pub fn abandon_pending(&self, uaddr: UserPtr, protocol: Protocol) -> Result {
         // `handle_futex_death()` must not have to fault the page in, see `fault_in()`.
         let _: u32 = self.read_word(uaddr)?;
@@ -184,7 +223,7 @@ impl<'a> RobustFutexOwner<'a> {
         self.handle_death(uaddr, protocol, Origin::Pending)
     }
 
-    /// Slow path: waiters, faults, concurrent changes and `list_op_pending`.
+    /// Slow path: faults, concurrent changes and `list_op_pending`.
     #[doc(alias = "handle_futex_death")]
     fn handle_death(&self, uaddr: UserPtr, protocol: Protocol, origin: Origin) -> Result {
         let modifier = match protocol {
@@ -206,16 +245,26 @@ impl<'a> RobustFutexOwner<'a> {
     }
 }
 
+/// Wakes one waiter of a futex, if there is one.
+#[doc(alias = "futex_wake")]
+fn wake_one(uaddr: UserPtr) {
+    // SAFETY: The function checks the user address. It takes no robust unlock without `pop`.
+    unsafe {
+        bindings::futex_wake(
+            uaddr.as_mut_ptr().cast(),
+            bindings::FLAGS_SIZE_32 | bindings::FLAGS_SHARED,
+            core::ptr::null_mut(),
+            1,
+            bindings::FUTEX_BITSET_MATCH_ANY,
+        )
+    };
+}
+
 /// Changes a futex word from `old` to `new`. Returns whether the word was `old` and the access did
 /// not fault.
 #[doc(alias = "futex_cmpxchg_value_locked")]
 #[inline]
-fn cmpxchg(uaddr: UserPtr, old: u32, new: u32) -> bool {
-    let mut found = 0;
-
-    // SAFETY: `found` is valid for writes, and the function checks the user address.
-    let ret = unsafe {
-        bindings::futex_cmpxchg_value_locked(&mut found, uaddr.as_mut_ptr().cast(), old, new)
-    };
-    ret == 0 && found == old
+fn try_cmpxchg(uaddr: UserPtr, old: u32, new: u32) -> bool {
+    // SAFETY: The function checks the user address.
+    unsafe { bindings::futex_try_cmpxchg(uaddr.as_mut_ptr().cast(), old, new) }
 }

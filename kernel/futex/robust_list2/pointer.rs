@@ -44,6 +44,12 @@ impl Word for u64 {
 #[derive(Clone, Copy)]
 pub(crate) struct Pointer(u64);
 
+impl<W: Word> From<W> for Pointer {
+    fn from(word: W) -> Self {
+        Self(word.into())
+    }
+}
+
 impl Pointer {
     /// Reads the pointer at `from`, once, in a list of `owner`.
     ///
@@ -51,7 +57,7 @@ impl Pointer {
     ///
     /// [`EFAULT`] if `from` cannot be read.
     pub(crate) fn read<W: Word>(owner: &RobustFutexOwner<'_>, from: UserPtr) -> Result<Self> {
-        Ok(Self(owner.read_word::<W>(from)?.into()))
+        owner.read_word::<W>(from).map(Self::from)
     }
 
     fn address(self) -> u64 {

@@ -112,29 +112,31 @@ impl<'a> Walk<'a> {
         pending: UserPtr,
     ) -> Result<End> {
         let mut others_left = uapi::ROBUST_LIST_LIMIT;
+        let mut exhausted = self.held_left == 0;
 
-        while self.held_left != 0 && others_left != 0 {
+        while !exhausted {
             let entry = pointer.entry();
             if entry == head {
                 return Ok(End::Head);
             }
 
             // The next owner of the futex may free the entry, so read the pointer first.
-            let next = Pointer::read::<W>(&self.owner, entry);
+            let uaddr = pointer.futex(futex_offset);
+            let (next, word) = self.owner.read_entry::<W>(entry, uaddr);
 
             // The pending lock may be on the list, and must not be handled twice.
-            let held = entry != pending
-                && self
-                    .owner
-                    .abandon_entry(pointer.futex(futex_offset), pointer.protocol())?;
+            let held =
+                entry != pending && self.owner.abandon_entry(uaddr, word?, pointer.protocol())?;
 
-            // OVERFLOW: Both are above zero.
-            if held {
+            // OVERFLOW: Both are above zero, or the walk would have ended.
+            exhausted = if held {
                 self.held_left -= 1;
+                self.held_left == 0
             } else {
                 others_left -= 1;
-            }
-            pointer = next?;
+                others_left == 0
+            };
+            pointer = Pointer::from(next?);
         }
         Ok(End::Limit)
     }
