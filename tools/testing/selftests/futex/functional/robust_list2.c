@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Tests of the arguments and results of set_robust_list2() and get_robust_list2(), and
- * of their entries for each ABI. The other robust_list2_*.c test threads that read each
- * other, die or exec.
+ * of their entry points for each ABI. The other robust_list2_*.c test threads that read
+ * each other, die or exec.
  *
- * Most of them run with 32-bit lists, and in 64-bit programs also with 64-bit lists.
- * Built for a 32-bit architecture, they test a 32-bit program on a 64-bit kernel.
+ * Most tests run with 32-bit lists, and in 64-bit programs also with 64-bit lists. A
+ * build for a 32-bit architecture tests a 32-bit program on a 64-bit kernel.
  *
- * These tests cannot see leaks. kmemleak does.
+ * These tests cannot see leaks. kmemleak can.
  */
 
 #define _GNU_SOURCE
@@ -74,7 +74,7 @@ TEST_F(robust_list2, no_64bit_list_in_32bit_program)
 	EXPECT_EQ(0, set_robust_list2(NULL, 0, ROBUST_LIST_UNREGISTER | ROBUST_LIST_64BIT));
 }
 #else
-/* The upper half of a register is not part of an int. */
+/* The arguments index and flags are int: the kernel ignores the upper half of the register. */
 TEST_F(robust_list2, garbage_in_upper_halves)
 {
 	long garbage = 0x5a5a5a5aL << 32;
@@ -86,7 +86,7 @@ TEST_F(robust_list2, garbage_in_upper_halves)
 	EXPECT_EQ((uintptr_t)self->area, head);
 }
 
-/* A 64-bit head may have any address: the kernel does not read it before exit. */
+/* The kernel does not read the head before exit, so a 64-bit head may have any address. */
 TEST_F(robust_list2, any_64bit_head)
 {
 	EXPECT_EQ(0, set_robust_list2((void *)-8UL, ROBUST_LIST_NEW, ROBUST_LIST_64BIT));
@@ -124,7 +124,7 @@ TEST_F(robust_list2, get_errors)
 	EXPECT_EQ(-1, get_robust_list2(0, (uint64_t *)8, 0, 0));
 	EXPECT_EQ(EFAULT, errno);
 
-	/* The order of errors */
+	/* Errors in their order */
 	EXPECT_EQ(-1, get_robust_list2(INT_MAX, NULL, lists_per_thread(), 0));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, get_robust_list2(0, NULL, 1, 0));
@@ -182,14 +182,14 @@ TEST_F(robust_list2, i386_entry)
 	pid_t probe = fork_child();
 	int status;
 
-	/* On a kernel without an entry for i386 programs this faults. */
+	/* An i386 system call faults if the kernel has no entry point for it. */
 	if (!probe)
 		_exit(int80(473, 0, -1, ROBUST_LIST_QUERY_MAX, 0) == -ENOSYS);
 	ASSERT_EQ(probe, waitpid(probe, &status, 0));
 	if (status)
 		SKIP(return, "no CONFIG_IA32_EMULATION");
 
-	/* To this call the caller is a 32-bit task. */
+	/* The caller of an i386 system call counts as a 32-bit task. */
 	EXPECT_EQ(-EINVAL, int80(473, area, -1, ROBUST_LIST_64BIT, 0));
 	EXPECT_EQ(0, int80(473, garbage | area, garbage | 0xffffffffUL, garbage, 0));
 	EXPECT_LIST(0, area, ROBUST_LIST_32BIT);
@@ -226,9 +226,9 @@ TEST_F(robust_list2, x32_entry)
 }
 
 /*
- * The x32 entry of set_robust_list() registers a list of 32-bit pointers, and refuses a
- * head above 4 GiB. The kernel walks neither that head nor the lower half of its
- * address.
+ * The x32 entry point of set_robust_list() registers a list of 32-bit pointers, and
+ * refuses a head at or above 4 GiB. The kernel walks neither that head nor the lower
+ * half of its address.
  */
 #define HIGH_HEAD	0x7050000000UL
 
@@ -263,7 +263,7 @@ static int set_by_x32(struct victim *victim)
 	if (!victim->arg)
 		return 0;
 
-	/* A refused head does not replace the head before it. */
+	/* A refused head leaves the previous head registered. */
 	CHECK(!syscall(set, low, sizeof(*low)));
 	CHECK(syscall(set, high, sizeof(*high)) == -1 && errno == EINVAL);
 	CHECK(!syscall(get, 0, &got, &size) && got == (uintptr_t)low && size == sizeof(*low));
@@ -322,7 +322,7 @@ TEST_F(list, set_errors)
 	struct list *list = self->area->list;
 	const int lists = lists_per_thread();
 
-	/* Before the first registration there is no table, afterwards there is one. */
+	/* Without a table before the first registration, with a table after it */
 	for (int i = 0; i < 2; i++) {
 		for (int index = i; index < lists; index++) {
 			EXPECT_SET_ERROR(ENOENT, list, index, variant->type);
@@ -371,7 +371,7 @@ TEST_F(list, set_changes_head_and_type)
 	EXPECT_LIST(1, &list[2], variant->type);
 }
 
-/* The two interfaces do not see each other. */
+/* set_robust_list() and set_robust_list2() do not see each other's lists. */
 TEST_F(list, beside_set_robust_list)
 {
 	struct robust_list_head *before = NULL, *after = NULL;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The calls that have to do with robust lists, and lists of both widths */
+/* System calls for robust lists, and lists of both pointer widths */
 
 #ifndef _ROBUST_LIST2_H
 #define _ROBUST_LIST2_H
@@ -22,8 +22,8 @@
 #endif
 
 /*
- * Limits of this kernel that its headers do not have: lists of a thread, for which a
- * program has to ask, and entries that one walk handles of those that the thread holds
+ * Limits that the kernel does not export: registered lists per thread, and held entries
+ * per exit
  */
 #define LISTS_PER_TASK	10
 #define HELD_LIMIT	1048576
@@ -70,13 +70,13 @@ static inline long set_legacy_list(const void *head)
 	return syscall(SYS_set_robust_list, head, sizeof(struct robust_list_head));
 }
 
-/* The ways of i386 and x32 programs into the kernel, for x86-64 programs */
+/* Entry points of i386 and x32 programs, for calls from x86-64 programs */
 #ifdef __x86_64__
 static inline long int80(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
 	long ret = nr;
 
-	/* The kernel does not preserve r8 to r11 here. */
+	/* int $0x80 does not preserve r8 to r11. */
 	asm volatile("int $0x80" : "+a" (ret) : "b" (a), "c" (b), "d" (c), "S" (d)
 		     : "memory", "r8", "r9", "r10", "r11");
 	return (int)ret;
@@ -98,7 +98,7 @@ static inline uint32_t gettid32(void)
 	return syscall(SYS_gettid);
 }
 
-/* Returns how many waiters have been woken. */
+/* Returns the number of woken waiters. */
 static inline long wake(atomic_uint *word, int count)
 {
 	return futex(word, FUTEX_WAKE, count, NULL, NULL, 0, 0);
@@ -122,7 +122,7 @@ static inline void set_word(atomic_uint *word)
 	wake(word, INT_MAX);
 }
 
-/* The lists are in shared memory, and so are the PI futexes. */
+/* No private futex: lists and PI futexes are in shared memory. */
 static inline long lock_pi(atomic_uint *word, const struct timespec *timeout)
 {
 	return futex(word, FUTEX_LOCK_PI, 0, timeout, NULL, 0, 0);
@@ -156,11 +156,11 @@ static inline bool have_pi(void)
 	return unlock_pi(&word) != -1 || errno != ENOSYS;
 }
 
-/* A pointer of either width, and the futex word behind it */
+/* An entry with a pointer of either width, and its futex word */
 struct lock {
 	uint64_t		next;
 	atomic_uint		futex;
-	/* For the test. The kernel does not use it. */
+	/* Only for the test: the TID of the holder */
 	atomic_uint		holder;
 };
 
@@ -187,7 +187,7 @@ static inline size_t pointer_size(unsigned int type)
 }
 
 /*
- * Stores a pointer in the width of this list type. The thread may die after any
+ * Stores a pointer in the width of the list type. The thread may die after any
  * instruction, so the compiler must not move the store.
  */
 static inline void store_pointer(unsigned int type, void *at, const void *to, unsigned int modifier)
@@ -221,7 +221,7 @@ static inline void set_pending(unsigned int type, union head *head, const void *
 	store_pointer(type, pending_of(type, head), lock, 0);
 }
 
-/* Makes a list of the first n of these locks. Nobody owns them. */
+/* Links the first n locks into a list, all unowned. */
 static inline void make_list(unsigned int type, union head *head, struct lock *lock, int n)
 {
 	void *from = head;
@@ -235,7 +235,7 @@ static inline void make_list(unsigned int type, union head *head, struct lock *l
 	store_pointer(type, from, head, 0);
 }
 
-/* The same for PI locks */
+/* Links the first n locks into a list of PI entries. */
 static inline void make_pi_list(unsigned int type, union head *head, struct lock *lock, int n)
 {
 	void *from = head;
@@ -253,13 +253,13 @@ static inline void store_words(struct lock *lock, int n, uint32_t word)
 		atomic_store(&lock[i].futex, word);
 }
 
-/* Takes the first n of these locks for the calling thread. */
+/* The calling thread takes the first n locks. */
 static inline void take_locks(struct lock *lock, int n)
 {
 	store_words(lock, n, gettid32());
 }
 
-/* The calling thread registers a list of n locks and holds them all. */
+/* The calling thread registers a list of n locks and holds all of them. */
 static inline long hold_list(unsigned int type, union head *head, struct lock *lock, int n)
 {
 	make_list(type, head, lock, n);
@@ -267,7 +267,7 @@ static inline long hold_list(unsigned int type, union head *head, struct lock *l
 	return set_robust_list2(head, ROBUST_LIST_NEW, type);
 }
 
-/* Returns how many of the first n futex words are FUTEX_OWNER_DIED and nothing else. */
+/* Returns how many of the first n futex words are exactly FUTEX_OWNER_DIED. */
 static inline int count_died(struct lock *lock, int n)
 {
 	int died = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Fixture of tests that are not about the width of a list */
+/* Fixture for tests that do not depend on the pointer width */
 
 #ifndef _ROBUST_LIST2_AREA_H
 #define _ROBUST_LIST2_AREA_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Threads that want PI futexes when the test says so */
+/* Threads that lock PI futexes on request */
 
 #ifndef _ROBUST_LIST2_CALLER_H
 #define _ROBUST_LIST2_CALLER_H
@@ -9,8 +9,8 @@
 #include <sys/resource.h>
 
 /*
- * A thread that makes a call when the test says so. The call may wait. The thread
- * reports its progress and the result.
+ * A thread that makes one call on request of the test, and reports its progress and the
+ * result. The call may block.
  */
 struct caller {
 	struct futex_thread	thread;
@@ -18,7 +18,7 @@ struct caller {
 	atomic_uint		*futex, *cond;
 	const struct timespec	*timeout;
 	int			priority;
-	/* Unlock before the thread ends, so that the next one gets the lock */
+	/* Unlock before the thread ends, so that the next waiter gets the lock */
 	bool			unlock;
 	atomic_uint		told;
 	atomic_bool		calls, returned;
@@ -55,7 +55,7 @@ static inline int call_wait_requeue_pi(struct caller *caller)
 	return wait_requeue_pi(caller->cond, caller->timeout, caller->futex);
 }
 
-/* Returns when the thread waits for the test. */
+/* Returns when the thread is ready for the request. */
 static inline void prepare_caller(struct __test_metadata *_metadata, struct caller *caller)
 {
 	if (!caller->call)
@@ -65,7 +65,7 @@ static inline void prepare_caller(struct __test_metadata *_metadata, struct call
 		nap();
 }
 
-/* Returns when the call waits in the kernel, or has returned. */
+/* Returns when the call blocks in the kernel or has returned. */
 static inline void tell_caller(struct caller *caller)
 {
 	set_word(&caller->told);
@@ -79,7 +79,7 @@ static inline bool is_waiting(struct caller *caller)
 	return !atomic_load(&caller->returned);
 }
 
-/* The caller got the lock of an owner that died. */
+/* The caller got the lock from an owner that died. */
 static inline void expect_got_lock(struct __test_metadata *_metadata, struct caller *caller)
 {
 	futex_thread_destroy(&caller->thread);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of what an exec does to the lists of set_robust_list2() and to the locks on them.
- * An exec ends the old program and not the process.
+ * Tests of exec, which ends the old program but not the process: what happens to the
+ * lists of set_robust_list2() and to their locks.
  */
 
 #define _GNU_SOURCE
 
 #include "robust_list2_exec.h"
 
-/* The thread that execs, and the type of the lists */
+/* The thread that execs, and the type of its lists */
 FIXTURE(exec) {
 	struct victim victim;
 	struct area *area;
@@ -48,7 +48,7 @@ FIXTURE_SETUP(exec)
 	self->victim.area = self->area;
 	self->victim.type = variant->type;
 	ASSERT_EQ(0, pipe(self->fd));
-	/* The new program inherits only the other end, and writes to it. */
+	/* The new program inherits and writes only fd[1]. */
 	ASSERT_EQ(0, fcntl(self->fd[0], F_SETFD, FD_CLOEXEC));
 }
 
@@ -123,8 +123,8 @@ TEST_F(exec, list_op_pending)
 }
 
 /*
- * The other threads of the process, with lists of their own, die in the exec. If another
- * thread than the leader execs, the leader is one of them, and that thread gets its TID.
+ * The other threads of the process die in the exec, with lists of their own. If another
+ * thread than the leader execs, the leader dies too, and that thread takes its TID.
  */
 static int hold_other_list(struct victim *victim, int n)
 {
@@ -181,7 +181,7 @@ static int fail_to_exec(struct victim *victim)
 	CHECK(!hold_locks(victim));
 	CHECK(execve("/proc/self/none", argv, argv + 1) == -1 && errno == ENOENT);
 	CHECK(execve("/proc/self/status", argv, argv + 1) == -1 && errno == EACCES);
-	/* This program exists, but its arguments cannot be read. */
+	/* The program exists, but the kernel cannot read its arguments. */
 	argv[0] = (char *)8;
 	CHECK(execve("/proc/self/exe", argv, argv + 1) == -1 && errno == EFAULT);
 	CHECK(!count_died(victim->area->list->lock, LOCKS_PER_LIST));
@@ -199,8 +199,8 @@ TEST_F(exec, failed)
 }
 
 /*
- * A waiter gets its PI lock, whether the lock is on the list, pending, or in the PI
- * state of the owner only.
+ * A waiter gets its PI lock, whether the lock is on the list, pending, or only in the
+ * PI state of the owner.
  */
 TEST_F(exec, pi_locks)
 {
@@ -246,8 +246,8 @@ TEST_F(exec, pi_locks_later)
 }
 
 /*
- * A reader of a process that registers and execs gets the old program's list, the new
- * program's, or none.
+ * A process registers lists and execs in a loop. A reader gets the list of the old
+ * program, of the new program, or none.
  */
 static int watch_execs(struct victim *victim)
 {
@@ -277,13 +277,13 @@ static int watch_execs(struct victim *victim)
 static int hold_all_and_tell(struct victim *victim)
 {
 	CHECK(!hold_all_lists(victim));
-	/* The TID of the thread that execs, before and after the exec */
+	/* TIDs of the thread that execs, before and after the exec */
 	atomic_store(&victim->area->tid[0], gettid32());
 	atomic_store(&victim->area->tid[1], getpid());
 	return 0;
 }
 
-/* Enough rounds for the reader to see something on a busy machine */
+/* Enough rounds for the reader to see a list on a busy machine */
 #define EXEC_ROUNDS	20
 #define MAX_EXEC_ROUNDS	500
 

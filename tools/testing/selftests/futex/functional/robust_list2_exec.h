@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Victims that exec. The new program is the test itself again: it checks that it has no
+ * Victims that exec. The new program is the test binary: it checks that it has no
  * lists, and registers lists of its own.
  */
 
@@ -9,10 +9,10 @@
 
 #include "robust_list2_test.h"
 
-/* In the environment of the new program: where it reports, or -1 */
+/* Environment variable of the new program: the file descriptor for its report, or -1 */
 #define EXEC_VARIABLE	"ROBUST_LIST2_EXEC_FD"
 
-/* The heads of the new program are not mapped, so its exit walks nothing. */
+/* Unmapped heads for the new program, so that its exit walks nothing */
 #define NEW_HEAD	4096
 
 static inline int use_new_lists(void)
@@ -25,7 +25,7 @@ static inline int use_new_lists(void)
 	return 0;
 }
 
-/* Reports, and lives until the test has checked the locks. */
+/* Reports, then lives until the test has checked the locks. */
 static __attribute__((constructor)) void run_as_new_program(void)
 {
 	const char *fd = getenv(EXEC_VARIABLE);
@@ -53,8 +53,8 @@ static inline void exec_new_program(int fd)
 }
 
 /*
- * The process that execs. A thread, the leader or another one, prepares the locks, and
- * execs when the test says so.
+ * Parameters of the process that execs. A thread, the leader or another one, takes the
+ * locks, and execs on request of the test.
  */
 static struct exec {
 	victim_fn	*prepare;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Fixture of tests that run with lists of either width */
+/* Fixture for tests with lists of either pointer width */
 
 #ifndef _ROBUST_LIST2_FIXTURE_H
 #define _ROBUST_LIST2_FIXTURE_H

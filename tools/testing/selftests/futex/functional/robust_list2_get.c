@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of get_robust_list2() for the lists of other threads: who may read them, whom a
- * TID means, and what a reader gets of threads that are about to die.
+ * Tests of get_robust_list2() for other threads: permissions, TIDs, and threads that
+ * are about to die.
  *
- * These tests cannot see a reader that uses the lists of an exiting task after they are
- * freed. KASAN does, with the traffic of get_dying_thread.
+ * A reader that uses the lists of an exiting task after they are freed goes unnoticed
+ * here. KASAN reports it while get_dying_thread runs.
  */
 
 #define _GNU_SOURCE
@@ -66,11 +66,11 @@ static int read_as_nobody(struct victim *victim)
 	CHECK(!setresuid(65534, 65534, 65534));
 	die_with(parent);
 	CHECK(get_robust_list2(victim->arg, &head, 0, 0) == -1 && errno == EPERM);
-	/* The error does not tell whether there is a list. */
+	/* EPERM does not reveal whether a list is registered. */
 	CHECK(get_robust_list2(victim->arg, &head, lists - 1, 0) == -1 && errno == EPERM);
 	CHECK(get_robust_list2(victim->arg, &head, lists, 0) == -1 && errno == EINVAL);
 	CHECK(head == ~0ULL);
-	/* The caller reads its own lists. */
+	/* A caller may always read its own lists. */
 	CHECK(get_robust_list2(0, &head, 0, 0) == -1 && errno == ENOENT);
 	return 0;
 }
@@ -87,7 +87,7 @@ TEST_F(robust_list2, get_needs_permission)
 	kill_victim(_metadata, &victim);
 }
 
-/* TIDs are those of the caller's PID namespace. */
+/* TIDs are those of the PID namespace of the caller. */
 static int register_in_namespace(struct victim *victim)
 {
 	pid_t child, outer = getpid();
@@ -103,7 +103,7 @@ static int register_in_namespace(struct victim *victim)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getpid() != 1 || register_one(victim))
 			_exit(5);
-		/* TID 1 is this process, and processes outside have no TID here. */
+		/* TID 1 is this process. Processes outside the namespace have no TID here. */
 		if (get_robust_list2(1, &head, 1, 0) != ROBUST_LIST_32BIT ||
 		    head != (uintptr_t)&victim->area->list[4].head)
 			_exit(2);
@@ -136,7 +136,7 @@ TEST_F(robust_list2, get_in_pid_namespace)
 	run_victim(_metadata, &victim, register_in_namespace);
 }
 
-/* Each thread has lists of its own, and a reader finds them by TID. */
+/* Each thread has its own lists, and a reader finds them by TID. */
 struct thread_lists {
 	struct area		*area;
 	uint64_t		head;
@@ -218,7 +218,7 @@ static int watch_threads(struct victim *victim)
 		uint64_t head = ~0ULL;
 		long ret;
 
-		/* TID 0 would read the caller's own lists. */
+		/* TID 0 would name the caller. */
 		if (!tid)
 			continue;
 		ret = get_robust_list2(tid, &head, n & 1, 0);

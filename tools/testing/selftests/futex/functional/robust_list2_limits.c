@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of the limits of the walk over the lists of set_robust_list2(), with long lists,
- * cycles, and lists that change meanwhile.
+ * Tests of the limits of the walk over the lists of set_robust_list2(): long lists,
+ * cycles, and lists that change during the walk.
  */
 
 #define _GNU_SOURCE
 
 #include "robust_list2_fixture.h"
 
-/* set_robust_list() would stop after ROBUST_LIST_LIMIT. */
+/* Longer than ROBUST_LIST_LIMIT, where a walk over set_robust_list() stops */
 static int hold_many(struct victim *victim)
 {
 	struct area *area = victim->area;
@@ -33,8 +33,8 @@ TEST_F(list, many_locks_in_circle)
 }
 
 /*
- * The 2048th entry that the thread does not hold ends its list. The arg is the number
- * of such entries before a held lock.
+ * The 2048th entry that the thread does not hold ends the list. victim->arg is the
+ * number of such entries before a held lock.
  */
 static const uint32_t not_held[] = { 0, 1, FUTEX_WAITERS | 1, FUTEX_OWNER_DIED };
 
@@ -50,11 +50,11 @@ static int hold_behind_others(struct victim *victim)
 
 	CHECK(hold_list(victim->type, &area->many_head, area->many, victim->arg + 1) == 0);
 	release_locks(area->many, victim->arg);
-	/* That list does not shorten this one. */
+	/* The limit of the first list does not shorten this one. */
 	CHECK(hold_list(victim->type, &area->list[0].head, area->list[0].lock,
 			LOCKS_PER_LIST) == 1);
 	release_locks(area->list[0].lock, LOCKS_PER_LIST - 1);
-	/* The pending lock is handled whatever is on the list. */
+	/* The pending lock is handled whether or not the list was cut. */
 	take_locks(area->list[1].lock, 1);
 	set_pending(victim->type, &area->many_head, &area->list[1].lock[0]);
 	return 0;
@@ -80,8 +80,9 @@ TEST_F(list, limit_of_others)
 }
 
 /*
- * Held entries in between do not count: the walk passes 2047 others among 5000, and
- * handles the lock behind them. One more, the last but one, ends the list before it.
+ * Held entries do not count: the walk passes 2047 foreign entries among 5000, and
+ * handles the lock behind them. One more foreign entry, the last but one, ends the list
+ * before that lock.
  */
 static int hold_among_others(struct victim *victim)
 {
@@ -109,8 +110,8 @@ TEST_F(list, limit_of_others_among_held)
 }
 
 /*
- * The pending lock is handled last. If it is also on the list, the walk skips it there
- * and counts it as not held. The list has others, the pending lock, and a held one.
+ * The walk handles the pending lock last, and counts it as not held if it is also on
+ * the list. The list has foreign entries, the pending lock, and a held lock.
  */
 static int hold_behind_pending(struct victim *victim)
 {
@@ -137,7 +138,7 @@ TEST_F(list, limit_of_others_with_pending)
 	}
 }
 
-/* All lists, each with as many others as the limit allows, and a held lock behind them */
+/* All lists have as many foreign entries as the limit allows, and then a held lock. */
 static int hold_behind_others_in_all(struct victim *victim)
 {
 	struct lock *lock = (void *)LOCKS_ADDRESS;
@@ -168,7 +169,7 @@ TEST_F(list, limit_of_others_is_per_list)
 	munmap(lock, size);
 }
 
-/* Puts all locks on a list that leads into a cycle without the head. */
+/* Links all locks into a list that ends in a cycle without the head. */
 static int hold_circle(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -187,7 +188,7 @@ TEST_F(list, circles)
 	}
 }
 
-/* A cycle of others, with one held lock or none */
+/* A cycle of foreign entries, with one held lock or none */
 static int hold_one_in_circle(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -198,7 +199,7 @@ static int hold_one_in_circle(struct victim *victim)
 		take_locks(&list->lock[victim->arg], 1);
 	else
 		store_pointer(victim->type, &list->lock[LOCKS_PER_LIST - 1], &list->lock[0], 0);
-	/* The next list */
+	/* The list after the cycle is walked. */
 	CHECK(hold_list(victim->type, &list[1].head, list[1].lock, 1) == 1);
 	return 0;
 }
@@ -217,7 +218,7 @@ TEST_F(list, circles_of_others)
 	}
 }
 
-/* The pending lock is a cycle of its own. */
+/* The pending lock points to itself. */
 static int hold_pending_circle(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -237,20 +238,20 @@ TEST_F(list, circle_of_pending)
 		start_waiter(_metadata, &waiter[i], &self->area->list->lock[1].futex);
 	kill_victim(_metadata, &self->victim);
 	EXPECT_EQ(FUTEX_OWNER_DIED, atomic_load(&self->area->list->lock[0].futex));
-	/* The walk has woken one waiter, and not one for each lap. */
+	/* The walk wakes one waiter, not one per lap. */
 	expect_one_woken(_metadata, waiter, &self->area->list->lock[1]);
 }
 
 #define HELD_SIZE	((HELD_LIMIT + 1) * sizeof(struct lock))
 
-/* Registers one list of at least that length. */
+/* Registers one list of at least HELD_LIMIT entries. */
 static int hold_longest(struct victim *victim)
 {
 	struct lock *lock = (void *)LOCKS_ADDRESS;
 	struct list *list = victim->area->list;
 
 	CHECK(hold_list(victim->type, &list->head, lock, HELD_LIMIT + victim->arg) == 0);
-	/* The pending lock is handled even after the limit. */
+	/* The pending lock is handled even after HELD_LIMIT entries. */
 	take_locks(list->lock, 1);
 	set_pending(victim->type, &list->head, &list->lock[0]);
 	return 0;
@@ -270,7 +271,7 @@ TEST_F_TIMEOUT(list, limit_of_held, 300)
 	munmap(lock, HELD_SIZE);
 }
 
-/* Three lists: 5000 entries, all but 3 of the rest of the limit, and one with 3 handled */
+/* Three lists: 5000 entries, all but 3 of the remaining limit, and one with 3 handled */
 static int hold_three_long_lists(struct victim *victim)
 {
 	struct lock *lock = (void *)LOCKS_ADDRESS;
@@ -281,7 +282,7 @@ static int hold_three_long_lists(struct victim *victim)
 	CHECK(hold_list(victim->type, &area->list[1].head, lock, length) == 1);
 	CHECK(hold_list(victim->type, &area->list[2].head, area->list[2].lock,
 			LOCKS_PER_LIST) == 2);
-	/* Entries of others do not count. */
+	/* Foreign entries do not count. */
 	store_words(area->list[2].lock, 4, 0);
 	return 0;
 }
@@ -302,15 +303,15 @@ TEST_F_TIMEOUT(list, limit_of_held_is_for_all_lists, 300)
 }
 
 /*
- * On one CPU, another task runs during the walk of the longest list: it sees a marked
- * futex at the start of the list and an unmarked one at its end.
+ * Another task shares the CPU with the walk of the longest list, and runs during it: it
+ * finds the first futex marked and the last one unmarked.
  */
 TEST_F_TIMEOUT(list, walk_is_preemptible, 300)
 {
 	int in_the_walk = 0;
 	struct lock *lock;
 
-	if (!rule_one_cpu(_metadata, 1))
+	if (!pin_to_one_cpu(_metadata, 1))
 		SKIP(return, "needs the right to have real-time priority");
 	lock = map_shared(_metadata, LOCKS_ADDRESS, HELD_SIZE);
 	start_victim(_metadata, &self->victim, hold_longest);
@@ -330,9 +331,9 @@ TEST_F_TIMEOUT(list, walk_is_preemptible, 300)
 }
 
 /*
- * Many threads register the same cycle in all of their lists. It has more entries than
- * any walk visits, and the threads hold none of them. Their exit costs about as much per
- * list as with set_robust_list().
+ * Many threads register the same cycle in all of their lists. The cycle has more
+ * entries than any walk visits, and no thread holds one of them. The exit costs about
+ * as much per list as with set_robust_list().
  */
 #define CIRCLE_THREADS	64
 
@@ -364,7 +365,7 @@ static void *register_circle(void *arg)
 
 static int share_circle(struct victim *victim)
 {
-	/* set_robust_list() takes lists of one type only. */
+	/* set_robust_list() takes native lists only. */
 	unsigned int type = victim->arg ? victim->type : native_type();
 	struct lock *lock = (void *)LOCKS_ADDRESS;
 	static atomic_int ready, failed;
@@ -410,7 +411,7 @@ TEST_F_TIMEOUT(list, threads_share_one_circle, 300)
 	}
 	TH_LOG("%d threads with one list of set_robust_list() each: %.2f s, with %d lists: %.2f s",
 	       CIRCLE_THREADS, took[0], lists, took[1]);
-	/* Without a limit each list has half a million entries instead of 2048. */
+	/* Without a limit each list costs half a million entries instead of 2048. */
 	EXPECT_LT(took[1], 2 + 4 * lists * took[0]);
 	munmap(lock, HELD_SIZE);
 }
@@ -440,7 +441,10 @@ TEST_F(list, rewritten_under_the_walk)
 	atomic_store(&self->area->list[0].lock[0].futex, 1);
 	pthread_join(thread, NULL);
 
-	/* Each word holds the dead owner's TID or is marked, depending on the races. */
+	/*
+	 * Each word is marked or still holds the TID of the dead owner, depending on
+	 * the race.
+	 */
 	for (int i = 0; i < MANY_LOCKS; i++) {
 		uint32_t word = atomic_load(&self->area->many[i].futex);
 

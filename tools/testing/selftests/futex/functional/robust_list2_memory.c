@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of the walk over lists of set_robust_list2() that are broken, in memory of other
- * kinds, or at the limits of the address space.
+ * Tests of the walk over lists of set_robust_list2() that are broken, in unusual
+ * memory, or at the limits of the address space.
  */
 
 #define _GNU_SOURCE
 
 #include "robust_list2_fixture.h"
 
-/* Registers lists 0 to 5, each broken in another way, and 6, which is not. */
+/* Registers lists 0 to 5, each broken in another way, and an intact list 6. */
 static int hold_broken_lists(struct victim *victim)
 {
 	struct list *list = victim->area->list;
 
-	/* An unmapped head, an unmapped entry, an unmapped or unaligned futex */
+	/* Unmapped head, unmapped entry, unmapped or unaligned futex */
 	CHECK(set_robust_list2((void *)4096, ROBUST_LIST_NEW, victim->type) == 0);
 	for (int i = 1; i < 7; i++) {
 		CHECK(hold_list(victim->type, &list[i].head, list[i].lock, 4) == i);
@@ -22,7 +22,7 @@ static int hold_broken_lists(struct victim *victim)
 	store_pointer(victim->type, &list[1].lock[1], (void *)4096, 0);
 	set_offset(victim->type, &list[2].head, 0x40000000);
 	set_offset(victim->type, &list[3].head, offsetof(struct lock, futex) + 1);
-	/* An unmapped pending lock; a null entry */
+	/* Unmapped pending lock, null entry */
 	set_pending(victim->type, &list[4].head, (void *)4096);
 	store_pointer(victim->type, &list[5].lock[0], NULL, 0);
 	set_pending(victim->type, &list[5].head, &list[5].lock[4]);
@@ -49,7 +49,7 @@ static int hold_read_only(struct victim *victim)
 	CHECK(!hold_locks(victim));
 	lock = map_private(PAGE_ADDRESS, 4096);
 	CHECK(lock);
-	/* 0, 1, the read-only one, 2, ... */
+	/* Entries 0, 1, the read-only one, 2, ... */
 	take_locks(lock, 1);
 	store_pointer(victim->type, &victim->area->list->lock[1], lock, 0);
 	store_pointer(victim->type, lock, &victim->area->list->lock[2], 0);
@@ -64,8 +64,8 @@ TEST_F(list, read_only_futex)
 }
 
 /*
- * A cycle of entries in read-only memory, with futexes elsewhere: the walk does not
- * write to the entries.
+ * A cycle of read-only entries, with futexes in other memory: the walk does not write
+ * to entries.
  */
 static int hold_read_only_entries(struct victim *victim)
 {
@@ -101,7 +101,7 @@ static int hold_negative_offset(struct victim *victim)
 	CHECK(!hold_locks(victim));
 	set_offset(victim->type, &list->head,
 		   (long)offsetof(struct lock, futex) - (long)sizeof(struct lock));
-	/* The futex of entry 0 would be in the head. */
+	/* Entry 0 is unusable: its futex would be in the head. */
 	store_pointer(victim->type, &list->head, &list->lock[1], 0);
 	return 0;
 }
@@ -147,7 +147,7 @@ TEST(list_at_4gib)
 	EXPECT_EQ(3, count_died(victim.area->list->lock, LOCKS_PER_LIST));
 }
 
-/* Entry and offset are below 4 GiB, but their sum is not: it wraps as in a 32-bit program. */
+/* Entry and offset are below 4 GiB, but their sum wraps, as in a 32-bit program. */
 #define HIGH_ENTRIES	0xf0000000UL
 
 static int hold_wrapped_futexes(struct victim *victim)
@@ -156,7 +156,7 @@ static int hold_wrapped_futexes(struct victim *victim)
 	uint32_t *entry = map_private(HIGH_ENTRIES, 65536);
 
 	CHECK(entry);
-	/* The futexes of addresses that do not wrap */
+	/* Memory for the futexes at the addresses without the wrap */
 	CHECK(map_private(AREA_ADDRESS + (1UL << 32), sizeof(struct area)));
 
 	take_locks(list->lock, 2);

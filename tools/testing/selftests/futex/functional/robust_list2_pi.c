@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of FUTEX_LOCK_PI and FUTEX_TRYLOCK_PI for futexes whose owner walks its lists of
- * set_robust_list2(). During its walk an owner is like any other owner to its waiters.
+ * Tests of FUTEX_LOCK_PI and FUTEX_TRYLOCK_PI while the owner walks its lists of
+ * set_robust_list2(). Waiters see it as any other owner.
  */
 
 #define _GNU_SOURCE
 
 #include "robust_list2_pi.h"
 
-/* Waiters from before the walk wait until the owner is done, marked or not. */
+/*
+ * Waiters from before the walk wait until the walk ends, whether or not the futex is
+ * marked.
+ */
 TEST_F_TIMEOUT(walk, waiters_before, 300)
 {
 	struct caller caller[3] = {
@@ -32,8 +35,8 @@ TEST_F_TIMEOUT(walk, waiters_before, 300)
 }
 
 /*
- * Waiters that come during the walk: a marked futex goes to its waiter at once, and the
- * other waiters wait for the owner.
+ * Waiters that arrive during the walk: a marked futex goes to its waiter at once, and
+ * the other waiters wait for the owner.
  */
 TEST_F_TIMEOUT(walk, waiters_meanwhile, 300)
 {
@@ -57,7 +60,7 @@ TEST_F_TIMEOUT(walk, waiters_meanwhile, 300)
 	expect_got_lock(_metadata, &caller[2]);
 }
 
-/* A marked futex with a waiter from before the walk: a new waiter queues behind it. */
+/* A marked futex with a waiter from before the walk: a new waiter queues behind that one. */
 TEST_F_TIMEOUT(walk, waiter_behind_waiter, 300)
 {
 	struct caller caller[4] = {
@@ -79,7 +82,7 @@ TEST_F_TIMEOUT(walk, waiter_behind_waiter, 300)
 	EXPECT_IN_THE_WALK();
 	finish_walk(_metadata, &self->victim, self->lock);
 
-	/* One after the other, and the first one learns that the owner died. */
+	/* The waiters get the lock in turn, and the first one learns that the owner died. */
 	for (int i = 0; i < 4; i++) {
 		futex_thread_destroy(&caller[i].thread);
 		EXPECT_EQ(0, caller[i].error);
@@ -92,7 +95,7 @@ TEST_F_TIMEOUT(walk, waiter_behind_waiter, 300)
 	EXPECT_EQ(0, atomic_load(self->last) & FUTEX_TID_MASK);
 }
 
-/* After the walk a caller finds the mark, and no owner. */
+/* A caller after the walk finds the mark, and no owner. */
 TEST_F_TIMEOUT(walk, after, 300)
 {
 	start_victim(_metadata, &self->victim, become_owner);
@@ -108,7 +111,7 @@ TEST_F_TIMEOUT(walk, after, 300)
 	EXPECT_EQ(ESRCH, errno);
 }
 
-/* FUTEX_TRYLOCK_PI does not wait. */
+/* FUTEX_TRYLOCK_PI does not block. */
 TEST_F_TIMEOUT(walk, trylock, 300)
 {
 	start_victim(_metadata, &self->victim, become_owner);
@@ -125,7 +128,7 @@ TEST_F_TIMEOUT(walk, trylock, 300)
 	EXPECT_IN_THE_WALK();
 
 	finish_walk(_metadata, &self->victim, self->lock);
-	/* The attempt did not keep the walk from marking the futex. */
+	/* The attempt does not prevent the walk from marking the futex. */
 	EXPECT_EQ(FUTEX_OWNER_DIED | FUTEX_WAITERS, atomic_load(self->last));
 }
 
@@ -143,7 +146,7 @@ TEST_F_TIMEOUT(walk, timeout, 300)
 	time = in_milliseconds(CLOCK_REALTIME, 200);
 	for (int i = 0; i < 2; i++)
 		tell_caller(&caller[i]);
-	/* No other thread runs meanwhile. */
+	/* The busy wait keeps all other threads off the CPU. */
 	while (!is_past(CLOCK_REALTIME, &time))
 		;
 	for (int i = 0; i < 2; i++) {
@@ -165,7 +168,7 @@ static void count_signal(int signal)
 	atomic_fetch_add(&signals, 1);
 }
 
-/* A signal handler runs at once, and the call continues. */
+/* A signal handler runs at once, and the call restarts. */
 TEST_F_TIMEOUT(walk, signal, 300)
 {
 	struct sigaction action = { .sa_handler = count_signal };
@@ -190,7 +193,7 @@ TEST_F_TIMEOUT(walk, signal, 300)
 		expect_got_lock(_metadata, &caller[i]);
 }
 
-/* A fatal signal ends a waiter at once, and leaves no trace of it in the futex. */
+/* A fatal signal ends a waiter at once, and leaves no trace of it in the futex word. */
 TEST_F_TIMEOUT(walk, killed_waiter, 300)
 {
 	pid_t waiter;
@@ -217,7 +220,7 @@ TEST_F_TIMEOUT(walk, killed_waiter, 300)
 	EXPECT_EQ(0, lock_pi(self->last, NULL));
 }
 
-/* Returns the owner's priority in the scale of /proc: 39 is nice 19. */
+/* Returns the priority of the owner in the scale of /proc, where 39 is nice 19. */
 static int priority_of(struct victim *victim)
 {
 	char stat[512], *field = stat;
@@ -234,7 +237,7 @@ static int priority_of(struct victim *victim)
 
 #define NICE_PRIORITY	39
 
-/* A waiter lends its priority to a walking owner, as to any other. */
+/* A waiter boosts a walking owner like any other. */
 TEST_F_TIMEOUT(walk, priority_inheritance, 300)
 {
 	struct caller caller[2] = { { .futex = self->last }, { .futex = self->first } };
@@ -250,7 +253,7 @@ TEST_F_TIMEOUT(walk, priority_inheritance, 300)
 	tell_caller(&caller[0]);
 	EXPECT_TRUE(is_waiting(&caller[0]));
 	EXPECT_EQ(-1 - BOOST_PRIORITY, priority_of(&self->victim));
-	/* The owner no longer has a marked futex, so its waiter lends no priority. */
+	/* The owner no longer owns a marked futex, so its waiter does not boost the owner. */
 	tell_caller(&caller[1]);
 	EXPECT_FALSE(is_waiting(&caller[1]));
 	EXPECT_EQ(-1 - BOOST_PRIORITY, priority_of(&self->victim));
@@ -260,7 +263,7 @@ TEST_F_TIMEOUT(walk, priority_inheritance, 300)
 		expect_got_lock(_metadata, &caller[i]);
 }
 
-/* The same for a waiter from before the walk. */
+/* The boost by a waiter from before the walk */
 TEST_F_TIMEOUT(walk, priority_inherited_before, 300)
 {
 	struct caller caller = { .futex = self->first, .priority = BOOST_PRIORITY };
@@ -277,8 +280,8 @@ TEST_F_TIMEOUT(walk, priority_inherited_before, 300)
 }
 
 /*
- * Nothing stops this walk, and the threads run on all CPUs: waiters come before, while
- * and after the walk marks their word. Each gets its lock.
+ * The walk runs freely, and the threads use all CPUs: waiters arrive before, during and
+ * after the marking of their word. Each one gets its lock.
  */
 #define STORM_ROUNDS	50
 

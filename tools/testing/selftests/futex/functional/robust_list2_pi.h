@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The owner of PI futexes that walks its lists of set_robust_list2(), because it exits or
- * execs, and threads that want those futexes meanwhile.
+ * An owner of PI futexes that walks its lists of set_robust_list2() at exit or exec,
+ * and threads that lock those futexes during the walk.
  *
- * To test callers during the walk, the walk must stop in the middle, where the futex of
- * the first entry is marked and that of the last one is not. So all threads share one
- * CPU, the list is long, the owner is SCHED_IDLE, and the test has a real-time priority.
- * The owner runs only while the test sleeps, and the test sleeps for short times. A
- * thread that wakes up then preempts the owner at once.
+ * The callers need a walk that is halfway: the futex of the first entry is marked, and
+ * that of the last one is not. So all threads share one CPU, the list is long, the
+ * owner is SCHED_IDLE, and the test has a real-time priority. The owner runs only while
+ * the test sleeps, the naps are short, and a thread that wakes up preempts the owner at
+ * once.
  *
- * userfaultfd cannot stop an owner that exits: it raises SIGBUS instead.
+ * userfaultfd cannot stop an exiting owner: it raises SIGBUS instead.
  */
 
 #ifndef _ROBUST_LIST2_PI_H
@@ -19,10 +19,10 @@
 #include "robust_list2_exec.h"
 
 #define TEST_PRIORITY	50
-/* Below the test's priority, so that a boosted owner also runs only while the test sleeps. */
+/* Below TEST_PRIORITY, so that a boosted owner also runs only while the test sleeps */
 #define BOOST_PRIORITY	10
 
-/* Enough for a walk of hundreds of naps of the test */
+/* Long enough for hundreds of naps of the test */
 #define WALK_LOCKS	262144
 
 enum death { EXIT, EXEC_BY_LEADER, EXEC_BY_THREAD };
@@ -31,7 +31,7 @@ FIXTURE(walk) {
 	struct victim victim;
 	struct area *area;
 	struct lock *lock;
-	/* The PI futexes: marked first, marked last, and on no list */
+	/* PI futexes: marked first, marked last, and on no list */
 	atomic_uint *first, *last, *apart;
 };
 
@@ -78,7 +78,7 @@ FIXTURE_SETUP(walk)
 		SKIP(return, "set_robust_list2() is not implemented");
 	if (!have_pi())
 		SKIP(return, "no CONFIG_FUTEX_PI");
-	if (!rule_one_cpu(_metadata, TEST_PRIORITY))
+	if (!pin_to_one_cpu(_metadata, TEST_PRIORITY))
 		SKIP(return, "needs the right to have real-time priority");
 
 	self->area = map_area(_metadata);
@@ -113,7 +113,7 @@ static inline int own_locks(struct victim *victim)
 	return 0;
 }
 
-/* How the owner prepares its locks */
+/* Takes the locks of the owner */
 static int (*own)(struct victim *victim) = own_locks;
 
 static inline int become_owner(struct victim *victim)
@@ -190,7 +190,7 @@ static inline bool is_past(clockid_t clock, const struct timespec *time)
 	       (now.tv_sec == time->tv_sec && now.tv_nsec >= time->tv_nsec);
 }
 
-/* Starts a process for the test to kill. The child returns when the test says so. */
+/* Starts a process for the test to kill. The child returns on request of the test. */
 static inline pid_t start_process(struct __test_metadata *_metadata, struct area *area)
 {
 	pid_t pid;
@@ -207,7 +207,7 @@ static inline pid_t start_process(struct __test_metadata *_metadata, struct area
 	return pid;
 }
 
-/* Waits until "seen" has the value and the process waits for something. */
+/* Waits until "seen" has the value and the process sleeps. */
 static inline void wait_for_process(struct area *area, pid_t pid, unsigned int value)
 {
 	while (atomic_load(&area->seen) < value || process_state(pid) != 'S')

@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Tests of FUTEX_CMP_REQUEUE_PI to futexes whose owner walks its lists of
- * set_robust_list2(). The requeuer does not wait for the walk, and requeued waiters wait
- * as if they had called FUTEX_LOCK_PI.
+ * set_robust_list2(). The requeuer does not wait for the walk, and requeued waiters
+ * wait as in FUTEX_LOCK_PI.
  */
 
 #define _GNU_SOURCE
 
 #include "robust_list2_pi.h"
 
-/*
- * Requeued waiters: one gets a marked futex, the others wait for the owner, as if they
- * had called FUTEX_LOCK_PI. The requeuer does not wait.
- */
+/* Of the requeued waiters, one gets a marked futex, and the others wait for the owner. */
 TEST_F_TIMEOUT(walk, requeue, 300)
 {
 	struct caller caller[3] = {
@@ -43,7 +40,7 @@ TEST_F_TIMEOUT(walk, requeue, 300)
 		expect_got_lock(_metadata, &caller[i]);
 }
 
-/* The same for two waiters of one futex: the second one follows the first. */
+/* Two waiters for one futex: the second one follows the first. */
 TEST_F_TIMEOUT(walk, requeue_two, 300)
 {
 	struct caller caller[2] = {
@@ -80,7 +77,7 @@ TEST_F_TIMEOUT(walk, requeue_timeout, 300)
 
 	caller.cond = &self->area->list[2].lock[0].futex;
 	start_victim(_metadata, &self->victim, become_owner);
-	/* This timeout is by CLOCK_MONOTONIC. */
+	/* The timeout of FUTEX_WAIT_REQUEUE_PI is CLOCK_MONOTONIC here. */
 	time = in_milliseconds(CLOCK_MONOTONIC, 0);
 	time.tv_sec += WAIT_SECONDS;
 	caller.timeout = &time;
@@ -90,7 +87,7 @@ TEST_F_TIMEOUT(walk, requeue_timeout, 300)
 	tell_caller(&caller);
 	EXPECT_EQ(1, requeue_pi(caller.cond, self->last));
 	EXPECT_TRUE(is_waiting(&caller));
-	/* The owner does not run meanwhile. */
+	/* The busy wait keeps the owner off the CPU. */
 	while (!is_past(CLOCK_MONOTONIC, &time))
 		;
 	while (is_waiting(&caller) && !walk_over(self->lock))
@@ -102,7 +99,7 @@ TEST_F_TIMEOUT(walk, requeue_timeout, 300)
 	EXPECT_EQ(FUTEX_OWNER_DIED | FUTEX_WAITERS, atomic_load(self->last));
 }
 
-/* The requeuer is killed while the owner walks: no waiter depends on the requeuer. */
+/* The requeuer is killed during the walk: no waiter depends on it. */
 TEST_F_TIMEOUT(walk, killed_requeuer, 300)
 {
 	struct caller caller = { .futex = self->last, .call = call_wait_requeue_pi };
@@ -131,7 +128,7 @@ TEST_F_TIMEOUT(walk, killed_requeuer, 300)
 	expect_got_lock(_metadata, &caller);
 }
 
-/* A requeued waiter is killed: the next one gets the lock. */
+/* A requeued waiter is killed, and the next one gets the lock. */
 TEST_F_TIMEOUT(walk, killed_requeued_waiter, 300)
 {
 	atomic_uint *cond = &self->area->list[2].lock[0].futex;

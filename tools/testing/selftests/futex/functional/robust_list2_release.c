@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of ROBUST_LIST_RELEASE: set_robust_list2() walks one list of the calling thread,
- * as the exit of the thread would, and frees its slot.
+ * Tests of ROBUST_LIST_RELEASE: set_robust_list2() walks one list of the calling thread
+ * as its exit would, and frees the slot.
  *
- * If no process must die, the test itself holds the locks and releases the list.
+ * The test process itself holds the locks and releases the list, unless a process must
+ * die.
  */
 
 #define _GNU_SOURCE
@@ -20,7 +21,7 @@ TEST_F(list, errors)
 	struct list *list = self->area->list;
 	const int lists = lists_per_thread();
 
-	/* Before the first registration there is no table, afterwards there is one. */
+	/* Without a table before the first registration, with a table after it */
 	for (int i = 0; i < 2; i++) {
 		for (int index = i; index < lists; index++)
 			EXPECT_SET_ERROR(ENOENT, NULL, index, release);
@@ -42,7 +43,7 @@ TEST_F(list, errors)
 			ASSERT_HOLD(0, variant->type, &list->head, list->lock, LOCKS_PER_LIST);
 	}
 
-	/* A call that fails changes nothing. */
+	/* A failed call changes nothing. */
 	EXPECT_LIST(0, list, variant->type);
 	EXPECT_EQ(0, count_died(list->lock, LOCKS_PER_LIST));
 	expect_release(_metadata, 0);
@@ -50,7 +51,7 @@ TEST_F(list, errors)
 	EXPECT_SET_ERROR(ENOENT, NULL, 0, release);
 }
 
-/* The list has a type, so the call ignores the type bit. */
+/* The registration has the type, so the call ignores the type bit. */
 TEST_F(list, type_is_ignored)
 {
 	static const unsigned int types[] = { ROBUST_LIST_32BIT, ROBUST_LIST_64BIT };
@@ -85,7 +86,7 @@ TEST_F(list, frees_slot)
 	EXPECT_SET_ERROR(ENOSPC, &list[MAX_LISTS], ROBUST_LIST_NEW, variant->type);
 }
 
-/* A slot that was set to NULL, and a list without an entry */
+/* A slot without a head, and an empty list */
 TEST_F(list, empty)
 {
 	struct list *list = self->area->list;
@@ -145,7 +146,7 @@ TEST_F(list, other_owners)
 	EXPECT_EQ(LOCKS_PER_LIST - 3, count_died(lock, LOCKS_PER_LIST));
 }
 
-/* A pending lock: not yet on the list, on the list, and already unlocked */
+/* A pending lock before it is on the list, on the list, and after the unlock */
 TEST_F(list, list_op_pending)
 {
 	struct list *list = self->area->list;
@@ -173,7 +174,7 @@ TEST_F(list, list_op_pending_not_twice)
 	expect_one_woken(_metadata, waiter, &list->lock[1]);
 }
 
-/* The thread has unlocked the lock and not yet woken its waiter. */
+/* The thread has unlocked the lock, but not yet woken its waiter. */
 TEST_F(list, list_op_pending_unlocked)
 {
 	struct list *list = self->area->list;
@@ -188,7 +189,7 @@ TEST_F(list, list_op_pending_unlocked)
 	EXPECT_EQ(0, atomic_load(&list->lock[0].futex));
 }
 
-/* A broken list ends where it is broken. That is no error, and frees the slot. */
+/* A broken list ends at the fault, which is no error, and the slot is free. */
 TEST_F(list, broken_lists)
 {
 	static const int expected[] = { 0, 2, 0, 0, 4, 1, 2, 4 };
@@ -201,7 +202,7 @@ TEST_F(list, broken_lists)
 	ASSERT_TRUE(!!lock);
 	take_locks(lock, 1);
 
-	/* An unmapped head, an unmapped entry, an unmapped or unaligned futex */
+	/* Unmapped head, unmapped entry, unmapped or unaligned futex */
 	ASSERT_EQ(0, set_robust_list2((void *)4096, ROBUST_LIST_NEW, variant->type));
 	for (int i = 1; i < lists; i++) {
 		ASSERT_HOLD(i, variant->type, &list[i].head, list[i].lock, 4);
@@ -210,7 +211,7 @@ TEST_F(list, broken_lists)
 	store_pointer(variant->type, &list[1].lock[1], (void *)4096, 0);
 	set_offset(variant->type, &list[2].head, 0x40000000);
 	set_offset(variant->type, &list[3].head, offsetof(struct lock, futex) + 1);
-	/* An unmapped pending lock; a null entry ends the list before the pending lock */
+	/* Unmapped pending lock; a null entry ends the list before the pending lock */
 	set_pending(variant->type, &list[4].head, (void *)4096);
 	store_pointer(variant->type, &list[5].lock[0], NULL, 0);
 	set_pending(variant->type, &list[5].head, &list[5].lock[4]);
@@ -229,7 +230,7 @@ TEST_F(list, broken_lists)
 	munmap(lock, page);
 }
 
-/* Cycles of held locks, of others, and of the pending lock alone */
+/* Cycles of held locks, of foreign entries, and of the pending lock alone */
 TEST_F(list, circles)
 {
 	struct list *list = self->area->list;
@@ -255,7 +256,7 @@ TEST_F(list, circles)
 	EXPECT_EQ(2, count_died(list->lock, 2));
 }
 
-/* 2048 entries that the thread does not hold end their list, and no other. */
+/* 2048 foreign entries end their list, and no other. */
 TEST_F(list, limit_of_others)
 {
 	struct area *area = self->area;
@@ -291,7 +292,7 @@ TEST_F_TIMEOUT(list, limit_of_held, 300)
 
 	ASSERT_HOLD(0, variant->type, &list[0].head, lock, HELD_LIMIT + 1);
 	ASSERT_HOLD(1, variant->type, &list[1].head, list[1].lock, LOCKS_PER_LIST);
-	/* The pending lock is handled even after the limit. */
+	/* The pending lock is handled even after HELD_LIMIT entries. */
 	take_locks(list[0].lock, 1);
 	set_pending(variant->type, &list[0].head, &list[0].lock[0]);
 	expect_release(_metadata, 0);
@@ -303,7 +304,7 @@ TEST_F_TIMEOUT(list, limit_of_held, 300)
 	munmap(lock, HELD_SIZE);
 }
 
-/* Releases every other list, and leaves the rest to exit. */
+/* Releases every other list, and leaves the others to exit. */
 static int release_every_other(struct victim *victim)
 {
 	int lists = lists_per_thread();
@@ -329,7 +330,7 @@ TEST_F(list, other_lists)
 
 /*
  * Exit does not walk a released list: the thread takes its locks again, still linked,
- * and the test finds them unmarked. Exit walks the other list.
+ * and they stay unmarked. Exit walks the other list.
  */
 static int release_and_take_again(struct victim *victim)
 {

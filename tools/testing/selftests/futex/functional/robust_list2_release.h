@@ -10,14 +10,14 @@
 #define ASSERT_HOLD(index, type, head, lock, n)				\
 	ASSERT_EQ((index), hold_list((type), (head), (lock), (n)))
 
-/* No list is registered in the slot, and the slot can be taken again. */
+/* The slot is free, and can be taken again. */
 static inline void expect_release(struct __test_metadata *_metadata, int index)
 {
 	EXPECT_EQ(index, release_list(index));
 	EXPECT_NO_LIST(index);
 }
 
-/* How the process of a test ends: the test kills it, or it ends itself. */
+/* How the process of a test ends: killed by the test, or by itself */
 enum end { KILL, EXIT, EXEC };
 
 static inline void end_itself(struct victim *victim)

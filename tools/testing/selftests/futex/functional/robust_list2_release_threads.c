@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of ROBUST_LIST_RELEASE beside other threads: those of the same memory, those that
- * wait for PI futexes, and those that release and exit at the same time.
+ * Tests of ROBUST_LIST_RELEASE beside other threads: tasks with the same memory,
+ * waiters for PI futexes, and threads that release and exit at the same time.
  */
 
 #define _GNU_SOURCE
@@ -10,8 +10,8 @@
 #include "robust_list2_release.h"
 
 /*
- * A task that shares the memory of another task releases its own list 0. Its second list
- * is the list of the other task, which holds the locks.
+ * A task releases its list 0, while its second list belongs to another task with the
+ * same memory, which holds the locks.
  */
 struct sharer {
 	struct area	*area;
@@ -85,7 +85,7 @@ TEST_F(list, shared_memory)
 }
 
 /*
- * PI futexes are marked at once, but to waiters the thread stays their owner until it
+ * PI futexes are marked at once, but for waiters the thread stays the owner until it
  * exits. Lock 0 and the pending lock 2 have waiters, lock 1 has none.
  */
 static int release_pi_locks(struct victim *victim)
@@ -93,7 +93,7 @@ static int release_pi_locks(struct victim *victim)
 	struct lock *lock = victim->area->list->lock;
 
 	CHECK(release_list(0) == 0);
-	/* The thread no longer owns the locks. */
+	/* The thread is no longer the owner in the futex word. */
 	CHECK(unlock_pi(&lock[0].futex) == -1 && errno == EPERM);
 	return 0;
 }
@@ -161,8 +161,8 @@ TEST_F(list, pi)
 }
 
 /*
- * Threads release their lists in a loop, and other threads with lists start and exit.
- * However the process ends, no lock is left with a dead owner.
+ * Threads release their lists in a loop, while other threads with lists start and exit.
+ * However the process ends, no lock keeps a dead owner.
  */
 #define RELEASERS	4
 
@@ -206,7 +206,7 @@ static void *hold_and_exit(void *arg)
 	(void)arg;
 	make_list(victim->type, &list->head, list->lock, LOCKS_PER_LIST);
 	set_robust_list2(&list->head, ROBUST_LIST_NEW, victim->type);
-	/* Take the locks last: the process may end at any time. */
+	/* Takes the locks last, because the process may end at any time. */
 	take_locks(list->lock, LOCKS_PER_LIST);
 	return NULL;
 }

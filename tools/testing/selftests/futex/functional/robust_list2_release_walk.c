@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of events in the middle of the walk of ROBUST_LIST_RELEASE. As in
- * robust_list2_pi.h, all threads share one CPU, the list is long, and the test has a
- * real-time priority, so that the walk runs only while the test sleeps.
+ * Tests of events during the walk of ROBUST_LIST_RELEASE. As in robust_list2_pi.h, all
+ * threads share one CPU, the list is long, and the test has a real-time priority, so
+ * that the walk runs only while the test sleeps.
  */
 
 #define _GNU_SOURCE
@@ -40,7 +40,7 @@ FIXTURE_SETUP(walk)
 {
 	if (!have_syscall())
 		SKIP(return, "set_robust_list2() is not implemented");
-	if (!rule_one_cpu(_metadata, 1))
+	if (!pin_to_one_cpu(_metadata, 1))
 		SKIP(return, "needs the right to have real-time priority");
 	self->area = map_area(_metadata);
 	self->lock = map_shared(_metadata, LOCKS_ADDRESS, WALK_SIZE);
@@ -58,8 +58,8 @@ FIXTURE_TEARDOWN(walk)
 
 static struct area *handlers_area;
 
-/* Records whether the walk was over when the handler ran. */
-static void look_at_locks(int signal)
+/* Records whether the walk had ended before the handler ran. */
+static void record_progress(int signal)
 {
 	struct lock *lock = (void *)LOCKS_ADDRESS;
 
@@ -92,7 +92,7 @@ static void end_in_the_walk(struct victim *victim)
 
 static int release_in_thread(struct victim *victim)
 {
-	struct sigaction action = { .sa_handler = look_at_locks };
+	struct sigaction action = { .sa_handler = record_progress };
 	pthread_t thread;
 
 	handlers_area = victim->area;
@@ -110,8 +110,8 @@ static bool is_marked(struct lock *lock)
 }
 
 /*
- * Waits until the thread has marked this lock. Returns whether the walk goes on: on a
- * busy host a nap can be longer than the walk.
+ * Waits until the thread has marked this lock. Returns whether the walk goes on,
+ * because a nap can outlast the walk on a busy host.
  */
 static bool begin_release(struct __test_metadata *_metadata, struct victim *victim,
 			  struct lock *lock, int marked)
@@ -156,7 +156,7 @@ TEST_F_TIMEOUT(walk, signal, 300)
 	kill_victim(_metadata, &self->victim);
 }
 
-/* The process ends at any time of the walk, and every lock is marked. */
+/* The process ends at some point of the walk, and every lock is marked. */
 #define ROUNDS		12
 #define ROUND_LOCKS	(WALK_LOCKS / 64)
 
@@ -177,9 +177,9 @@ TEST_F_TIMEOUT(walk, ends_meanwhile, 300)
 }
 
 /*
- * A marked lock gets a new owner at once, who puts it on another list. The lock then no
- * longer points to the rest of the walked list, so a walk that began again would lose
- * the rest.
+ * A marked lock gets a new owner at once, who puts the entry on another list. From
+ * there no pointer leads back to the rest of the walked list, so a second walk from the
+ * head would miss the rest.
  */
 static uint32_t take_and_link(unsigned int type, struct lock *lock, void *head)
 {
@@ -218,8 +218,8 @@ TEST_F_TIMEOUT(walk, new_owners, 300)
 }
 
 /*
- * The walk waits for a page of the list, and the thread is killed meanwhile. Once the
- * page is there, the access still fails as if it were not.
+ * The thread is killed while the walk waits for a page of the list. The access fails
+ * with the fatal signal pending, although the page then arrives.
  */
 struct stopped {
 	struct area	*area;

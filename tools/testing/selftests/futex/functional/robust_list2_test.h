@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Shared by the tests of set_robust_list2(): lists in shared memory, victims that hold
- * them, and threads that wait for their locks.
+ * locks, and waiters.
  */
 
 #ifndef _ROBUST_LIST2_TEST_H
@@ -18,22 +18,22 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* A waiter that nobody wakes fails its test after this many seconds. */
+/* A waiter fails its test if nobody wakes it within this many seconds. */
 #define WAIT_SECONDS	20
 
 #define LOCKS_PER_LIST	16
 /* More than ROBUST_LIST_LIMIT, which is 2048 */
 #define MANY_LOCKS	5000
 
-/* Room for the lists of a test. The kernel says how many a thread can register. */
+/* Room for the lists of a test. The kernel reports how many a thread can register. */
 #define MAX_LISTS	32
 
 /*
- * The memory of a test is below 4 GiB for 32-bit lists, and above the first GiB,
- * where a static program may have its heap.
+ * Test memory is below 4 GiB for 32-bit lists, and above the first GiB, where a static
+ * program may have its heap.
  */
 #define AREA_ADDRESS	0x60000000UL
-/* A page or two for one test, and many locks */
+/* One or two pages for a test, and memory for many locks */
 #define PAGE_ADDRESS	(AREA_ADDRESS + 0x1000000UL)
 #define LOCKS_ADDRESS	(AREA_ADDRESS + 0x10000000UL)
 
@@ -48,7 +48,7 @@ struct area {
 	struct lock	many[MANY_LOCKS];
 	/* Messages between processes */
 	atomic_uint	go, stop, seen, tid[4];
-	/* The only word that a test may not touch */
+	/* A word that nothing may change */
 	atomic_uint	guard;
 };
 
@@ -87,7 +87,7 @@ static inline int hold_locks(struct victim *victim)
 	return 0;
 }
 
-/* Takes three PI locks: the first ones, as many as arg says, on the list, the next pending */
+/* Takes three PI locks: the first victim->arg of them are on the list, the next is pending. */
 static inline int hold_pi_locks(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -108,7 +108,10 @@ static inline int hold_all_lists(struct victim *victim)
 
 	for (int i = 0; i < lists; i++) {
 		struct list *list = &victim->area->list[i];
-		/* Both types, if both exist. The last one of ten is a 32-bit list. */
+		/*
+		 * Alternates the types if both exist. The last of ten lists is a 32-bit
+		 * list.
+		 */
 		unsigned int type = i & 1 ? ROBUST_LIST_32BIT : victim->type;
 
 		CHECK(hold_list(type, &list->head, list->lock, i % LOCKS_PER_LIST) == i);
@@ -116,7 +119,7 @@ static inline int hold_all_lists(struct victim *victim)
 	return 0;
 }
 
-/* Takes three locks, of which two are on the list, and one is pending. */
+/* Takes three locks: two on the list, and one pending. */
 static inline int hold_pending(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -127,7 +130,7 @@ static inline int hold_pending(struct victim *victim)
 	return 0;
 }
 
-/* A thread that waits for a lock until the owner unlocks it or dies. */
+/* A thread that waits for a lock until the owner unlocks it or dies */
 struct waiter {
 	struct futex_thread	thread;
 	atomic_uint		*futex;
@@ -147,7 +150,7 @@ static inline int wait_for_lock(void *arg)
 	return 0;
 }
 
-/* Returns when the waiter sleeps, which it only does in the futex call. */
+/* Returns when the waiter sleeps, which it does only in futex(). */
 static inline void start_waiter(struct __test_metadata *_metadata, struct waiter *waiter,
 				atomic_uint *futex)
 {
@@ -167,13 +170,13 @@ static inline bool finish_waiter(struct waiter *waiter)
 	return waiter->woken;
 }
 
-/* A thread that waits for a PI lock. */
+/* Waits for a PI lock. */
 static inline int wait_for_pi(void *arg)
 {
 	return lock_pi(arg, NULL) ? errno : 0;
 }
 
-/* The walk has woken one of two waiters for this lock. */
+/* The walk has woken exactly one of the two waiters for this lock. */
 static inline void expect_one_woken(struct __test_metadata *_metadata, struct waiter waiter[2],
 				    struct lock *lock)
 {
@@ -222,7 +225,7 @@ static inline void unmap_area(struct __test_metadata *_metadata, struct area *ar
 	munmap(area, sizeof(*area));
 }
 
-/* The registered list at this index, or an error */
+/* Expects this registration, or this error, at the index. */
 #define EXPECT_LIST(index, head, type)					\
 	do {								\
 		uint64_t __head = ~0ULL;				\
@@ -257,7 +260,7 @@ static inline void unmap_area(struct __test_metadata *_metadata, struct area *ar
  * Puts the test and its children on one CPU, and gives the test a real-time priority,
  * so that children run only while the test sleeps. Returns false without permission.
  */
-static inline bool rule_one_cpu(struct __test_metadata *_metadata, int priority)
+static inline bool pin_to_one_cpu(struct __test_metadata *_metadata, int priority)
 {
 	struct sched_param param = { .sched_priority = priority };
 	cpu_set_t one;
@@ -271,7 +274,7 @@ static inline bool rule_one_cpu(struct __test_metadata *_metadata, int priority)
 	return !sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param);
 }
 
-/* Sleeps for a short time, in which all others run. */
+/* Sleeps for a short time, so that all other threads run. */
 static inline void nap(void)
 {
 	const struct timespec time = { .tv_nsec = 50000 };

@@ -3,8 +3,8 @@
  * Tests of the unlock of robust futexes on lists of set_robust_list2(): the
  * FUTEX_ROBUST_UNLOCK operations, and the vDSO functions of x86.
  *
- * Both clear the futex word and then list_op_pending, and the thread can die in between.
- * The memory may belong to another lock by then, and exit must not mark that lock.
+ * Both clear the futex word and then list_op_pending. The thread can die in between,
+ * when the memory may already belong to another lock, and exit must not mark that lock.
  */
 
 #define _GNU_SOURCE
@@ -28,7 +28,7 @@ static unsigned int unlock_flags(unsigned int type)
 	return FUTEX_ROBUST_UNLOCK | (type == ROBUST_LIST_32BIT ? FUTEX_ROBUST_LIST32 : 0);
 }
 
-/* The futex operations that unlock, with lists of either width */
+/* Futex operations that unlock, with lists of either pointer width */
 FIXTURE(operation) {
 	struct victim victim;
 	struct area *area;
@@ -73,11 +73,11 @@ FIXTURE_VARIANT_ADD(operation, unlock_pi64) {
 };
 #endif
 
-/* The parameters of the process, one instance for each test */
+/* Parameters of the process, one instance per test */
 static struct unlock {
 	unsigned int	op, val3;
 	union head	*head;
-	/* The head is read-only to the process, and so to the kernel. */
+	/* The head is read-only. */
 	bool		read_only;
 } unlock;
 
@@ -105,8 +105,9 @@ FIXTURE_TEARDOWN(operation)
 }
 
 /*
- * Registers three lists. The second one has its head at the start of that page, no entry,
- * and lock 0 pending. The process holds all locks of the others.
+ * Registers three lists. The head of the second one is at the start of the page, and
+ * its list is empty, with lock 0 pending. The process holds all locks of the other
+ * lists.
  */
 static int register_lists(struct victim *victim)
 {
@@ -123,7 +124,7 @@ static int register_lists(struct victim *victim)
 	return 0;
 }
 
-/* Exit handles the other lists, whatever happened to the second one. */
+/* Exit handles the other lists, whatever happens to the second one. */
 #define EXPECT_OTHER_LISTS_DIED(area)					\
 	do {								\
 		for (int __i = 1; __i < 3; __i++)			\
@@ -148,7 +149,7 @@ static int unlock_by_operation(struct victim *victim)
 		CHECK(!ret);
 		CHECK(!read_pending(victim->type, unlock.head));
 	}
-	/* Only a list whose word could not be cleared is empty. */
+	/* Only the list with the failed write is empty. */
 	CHECK(get_robust_list2(0, &head, 0, 0) == (long)victim->type);
 	CHECK(head == (uintptr_t)&victim->area->list[1].head);
 	CHECK(get_robust_list2(0, &head, 1, 0) == (long)victim->type);
@@ -156,7 +157,10 @@ static int unlock_by_operation(struct victim *victim)
 	CHECK(get_robust_list2(0, &head, 2, 0) == (long)victim->type);
 	CHECK(head == (uintptr_t)&victim->area->list[2].head);
 
-	/* The memory now belongs to another lock, whose word holds the TID of this thread. */
+	/*
+	 * The memory now belongs to another lock, and its word holds the TID of this
+	 * thread.
+	 */
 	take_locks(lock, 1);
 	return 0;
 }
@@ -202,10 +206,10 @@ TEST_F(operation, other_word)
 
 #if defined(__x86_64__) || defined(__i386__)
 /*
- * The unlock in user space. The test traces the process through the vDSO function,
- * stops it after each number of instructions, and kills it there.
+ * Unlock in user space. The test traces the process through the vDSO function, stops it
+ * after each number of instructions, and kills it there.
  */
-/* The function, and the code before it, have fewer instructions than this. */
+/* More instructions than the function and the code before it */
 #define FUNCTION_SIZE	128
 #define MAX_STEPS	20000
 
@@ -300,7 +304,7 @@ static int prepare_unlock(struct victim *victim)
 	return 0;
 }
 
-/* Returns the signal that stopped the process, or 0 if it ended. */
+/* Returns the signal that stopped the process, or 0 if the process ended. */
 static int wait_for_stop(pid_t pid)
 {
 	int status;
@@ -374,7 +378,10 @@ TEST_F_TIMEOUT(vdso, killed_at_each_instruction, 300)
 			EXPECT_EQ((uintptr_t)self->head, head);
 		} else {
 			unlocked += in_function;
-			/* The kernel has cleared the word, or emptied the list if it could not. */
+			/*
+			 * The kernel clears the word, or empties the list if the write
+			 * fails.
+			 */
 			EXPECT_EQ(variant->read_only ? lock : 0, pending);
 			EXPECT_EQ(variant->read_only ? 0 : (uintptr_t)self->head, head);
 			/* The memory now belongs to another lock. */
@@ -386,12 +393,12 @@ TEST_F_TIMEOUT(vdso, killed_at_each_instruction, 300)
 		}
 		EXPECT_OTHER_LISTS_DIED(self->area);
 	}
-	/* Instructions precede the unlock, and another one clears list_op_pending. */
+	/* Some instructions precede the unlock, and another one clears list_op_pending. */
 	EXPECT_LT(0, locked);
 	EXPECT_LT(1, unlocked);
 }
 
-/* The function leaves a futex with waiters to the system call: neither word changes. */
+/* The function leaves a futex with waiters to the system call, and changes no word. */
 TEST_F_TIMEOUT(vdso, contended, 300)
 {
 	const uintptr_t lock = (uintptr_t)&self->area->list->lock[0];
@@ -415,7 +422,7 @@ TEST_F_TIMEOUT(vdso, contended, 300)
 	EXPECT_LT(2, steps);
 }
 
-/* The function without a tracer */
+/* The function runs without a tracer. */
 TEST_F(vdso, whole)
 {
 	const uintptr_t lock = (uintptr_t)&self->area->list->lock[0];

@@ -14,8 +14,8 @@
 #include <sys/wait.h>
 
 /*
- * A check in a process that is going to die. It fails with the number of its line,
- * which the test reads from a pipe.
+ * Checks a condition in a process that is going to die. On failure the test gets the
+ * line number through a pipe.
  */
 #define CHECK(condition)			\
 	do {					\
@@ -24,7 +24,7 @@
 	} while (0)
 
 struct victim {
-	/* What the function of the victim works with, as the test needs it */
+	/* Memory and parameters for the function of the victim */
 	struct area	*area;
 	unsigned int	type;
 	int		arg;
@@ -37,7 +37,7 @@ struct victim {
 typedef int (victim_fn)(struct victim *victim);
 
 /*
- * Kills the child when the test dies. A change of credentials clears this, and new
+ * The child dies with the test. A change of credentials clears this setting, and new
  * threads do not inherit it.
  */
 static inline void die_with(pid_t parent)
@@ -56,7 +56,10 @@ static inline pid_t fork_child(void)
 	return pid;
 }
 
-/* Starts a process that shares the memory of this one, which does so once at a time. */
+/*
+ * Starts a process that shares the memory of this one. All such processes have the same
+ * stack, so only one may run at a time.
+ */
 static inline pid_t clone_vm(int (*fn)(void *arg), void *arg)
 {
 	static uint64_t stack[8192];
@@ -65,8 +68,8 @@ static inline pid_t clone_vm(int (*fn)(void *arg), void *arg)
 }
 
 /*
- * Starts a process that runs fn and then waits for its death. Returns 0 when fn has
- * succeeded, the line in which it has failed, or -1.
+ * Starts a process that runs fn and then waits for its death. Returns 0 after fn has
+ * succeeded, the line of its failed check, or -1.
  */
 static inline int fork_victim(struct victim *victim, victim_fn *fn)
 {
@@ -110,7 +113,7 @@ static inline void read_stat(pid_t pid, pid_t tid, char *line, size_t size)
 		snprintf(line, size, "%s", end + 2);
 }
 
-/* Returns the state of a process, a letter. */
+/* Returns the state letter of a process. */
 static inline char process_state(pid_t pid)
 {
 	char stat[512];
@@ -119,7 +122,7 @@ static inline char process_state(pid_t pid)
 	return stat[0];
 }
 
-/* Returns the state of a thread of this process. */
+/* Returns the state letter of a thread of this process. */
 static inline char thread_state(pid_t tid)
 {
 	char stat[512];

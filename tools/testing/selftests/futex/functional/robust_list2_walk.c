@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Tests of the walk over the lists of set_robust_list2() when their thread dies: who is
- * woken, which futexes are marked, and what a list is to other lists.
+ * Tests of the walk over the lists of set_robust_list2() when their thread dies:
+ * wakeups, marked futexes, and independent lists.
  *
  * A process registers lists and dies, and the test checks the futex words in shared
  * memory.
@@ -26,7 +26,7 @@ TEST_F(list, waiters_woken)
 	}
 }
 
-/* The kernel wakes one waiter, and that waiter wakes the next one. */
+/* The kernel wakes one waiter, which wakes the next one. */
 TEST_F(list, one_waiter_woken)
 {
 	struct waiter waiter[2];
@@ -47,7 +47,7 @@ TEST_F(list, all_lists)
 		EXPECT_EQ(i % LOCKS_PER_LIST, count_died(self->area->list[i].lock, LOCKS_PER_LIST));
 }
 
-/* The walk does not change futex words that the thread does not own. */
+/* The walk leaves futex words of other owners alone. */
 static int hold_other_words(struct victim *victim)
 {
 	struct lock *lock = victim->area->list->lock;
@@ -87,10 +87,7 @@ TEST_F(list, list_op_pending_in_list)
 	EXPECT_EQ(2, count_died(self->area->list->lock, LOCKS_PER_LIST));
 }
 
-/*
- * A lock with two waiters, on the list and in list_op_pending, wakes one of them and
- * not both.
- */
+/* A lock with two waiters is on the list and in list_op_pending: the walk wakes one. */
 TEST_F(list, list_op_pending_not_twice)
 {
 	struct waiter waiter[2];
@@ -103,7 +100,7 @@ TEST_F(list, list_op_pending_not_twice)
 	expect_one_woken(_metadata, waiter, &self->area->list->lock[1]);
 }
 
-/* Dies after the unlock and before the wakeup, so the kernel must wake the waiter. */
+/* Dies after the unlock and before the wakeup, so the kernel has to wake the waiter. */
 static int die_in_unlock(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -120,7 +117,7 @@ TEST_F(list, list_op_pending_unlocked)
 
 	start_victim(_metadata, &self->victim, die_in_unlock);
 	start_waiter(_metadata, &waiter, &self->area->list->lock[0].futex);
-	/* Unlocks for the process that is about to die. */
+	/* Unlocks on behalf of the process, which is about to die. */
 	atomic_store(&self->area->list->lock[0].futex, 0);
 	kill_victim(_metadata, &self->victim);
 	EXPECT_TRUE(finish_waiter(&waiter));
@@ -169,8 +166,8 @@ TEST_F(list, pi_bit)
 }
 
 /*
- * Bit 0 of the pointer to an entry counts, not bit 0 of the pointer in it. If it is set,
- * the walk wakes nobody, so a waiter for a plain lock sleeps on.
+ * Bit 0 of the pointer to an entry marks the entry as PI, not bit 0 of the pointer in
+ * it. The walk wakes nobody for a PI entry, so a waiter for a plain lock sleeps on.
  */
 static int hold_two_kinds(struct victim *victim)
 {
@@ -224,7 +221,7 @@ TEST_F(list, pi_pending_wakes_nobody)
 	EXPECT_TRUE(finish_waiter(&waiter));
 }
 
-/* A waiter gets the PI lock of a process that died. */
+/* A waiter gets the PI lock of a dead process. */
 static int hold_pi_lock(struct victim *victim)
 {
 	struct list *list = victim->area->list;
@@ -252,7 +249,10 @@ TEST_F(list, pi_lock)
 	EXPECT_EQ(waiter.tid, atomic_load(futex) & FUTEX_TID_MASK);
 	EXPECT_NE(0, atomic_load(futex) & FUTEX_OWNER_DIED);
 
-	/* Without a waiter a later caller gets the lock. The thread above has not unlocked it. */
+	/*
+	 * Without a waiter a later caller gets the lock. The waiter above has not
+	 * unlocked it.
+	 */
 	atomic_store(futex, 0);
 	run_victim(_metadata, &self->victim, hold_pi_lock);
 	EXPECT_EQ(FUTEX_OWNER_DIED, atomic_load(futex));
@@ -280,13 +280,16 @@ TEST_F(list, fork_starts_with_none)
 	make_list(variant->type, &list->head, list->lock, 4);
 	ASSERT_EQ(0, set_robust_list2(&list->head, ROBUST_LIST_NEW, variant->type));
 	start_victim(_metadata, &self->victim, inherit_nothing);
-	/* With its parent's list the child would find its own TID and mark these words. */
+	/*
+	 * With the list of its parent, the child would find its own TID here and mark
+	 * these words.
+	 */
 	store_words(list->lock, 4, self->victim.pid);
 	kill_victim(_metadata, &self->victim);
 	EXPECT_EQ(0, count_died(list->lock, LOCKS_PER_LIST));
 	EXPECT_LIST(0, list, variant->type);
 
-	/* A list of the child's own is walked. */
+	/* Exit walks a list of the child's own. */
 	run_victim(_metadata, &self->victim, hold_locks);
 	EXPECT_EQ(LOCKS_PER_LIST, count_died(list->lock, LOCKS_PER_LIST));
 	EXPECT_LIST(0, list, variant->type);
@@ -325,7 +328,7 @@ TEST_F(list, exit)
 }
 
 #ifdef BUILD_64
-/* An emulator thread: lists of the C library, of the emulator and of the guest */
+/* An emulator thread has lists of the C library, of the emulator and of the guest. */
 static int hold_three_kinds(struct victim *victim)
 {
 	struct list *list = victim->area->list;
