@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the adversity tests share: robust lists of every kind anywhere in memory,
- * processes that hold locks and die, processes that wait for them, TAP.
+ * Shared by the adversity tests: robust lists of every kind anywhere in memory,
+ * processes that hold locks and die, waiters, and TAP.
  *
- * A list is always laid out by the program itself and never by the C library.
- * Each kind of list gets the same treatment, that of set_robust_list() included:
- * what the kernel does for that one is the control.
+ * The program lays out each list itself, without the C library. Lists of
+ * set_robust_list() get the same treatment as the control.
  */
 #ifndef ADVERSITY_H
 #define ADVERSITY_H
@@ -18,19 +17,19 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* A waiter that nobody wakes, and a process that does not die, is given up after this long. */
+/*
+ * Seconds until a waiter that nobody wakes, or a process that does not die, counts as
+ * hanging
+ */
 #define PATIENCE	30
 
 /*
- * Where a test has its memory: 32-bit lists have to be below 4 GiB. A static program
- * has its heap anywhere in the first one.
+ * Test memory is below 4 GiB for 32-bit lists, and above the first GiB, where a static
+ * program has its heap.
  */
 #define AREA		0x60000000UL
 
-/*
- * TAP. It is written without a buffer, so that a child never repeats what its
- * parent has said.
- */
+/* TAP output is unbuffered, so that a child does not repeat the lines of its parent. */
 static int tap_count, tap_failed;
 
 static inline void say(const char *format, ...)
@@ -72,7 +71,7 @@ static inline int tap_end(void)
 	return !!tap_failed;
 }
 
-/* For what is not a test's subject, and has to work. */
+/* A condition that the test depends on but does not test */
 static inline void need(bool good, const char *what)
 {
 	if (good)
@@ -81,7 +80,7 @@ static inline void need(bool good, const char *what)
 	exit(1);
 }
 
-/* Starts the TAP of a program, and ends it where the kernel lacks the system calls. */
+/* Starts the TAP of a program, and ends it if the kernel lacks the system calls. */
 static inline void tap_begin(void)
 {
 	dprintf(1, "TAP version 13\n");
@@ -91,7 +90,7 @@ static inline void tap_begin(void)
 	}
 }
 
-/* An argument, as "short": less of everything, for those who cannot wait. */
+/* Returns whether the program has an argument, such as "short" for a shorter run. */
 static inline bool has_argument(int argc, char **argv, const char *argument)
 {
 	for (int i = 1; i < argc; i++) {
@@ -101,7 +100,6 @@ static inline bool has_argument(int argc, char **argv, const char *argument)
 	return false;
 }
 
-/* Lists */
 enum kind {
 	LEGACY,
 	LIST32,
@@ -113,7 +111,7 @@ enum kind {
 
 static const char * const kind_names[] = { "set_robust_list()", "32-bit list", "64-bit list" };
 
-/* Returns the type of the pointers. */
+/* Returns the pointer width as a list type. */
 static inline unsigned int type_of(enum kind kind)
 {
 	if (kind == LEGACY)
@@ -151,7 +149,7 @@ static inline void set_op_pending(const struct list *list, const char *entry)
 	set_pending(type_of(list->kind), list->head, entry);
 }
 
-/* Links all entries in their order. */
+/* Links all entries in order. */
 static inline void link_list(const struct list *list)
 {
 	void *from = list->head;
@@ -171,7 +169,7 @@ static inline void set_words(const struct list *list, __u32 value)
 		atomic_store(word_of(list, i), value);
 }
 
-/* How many words have this value, FUTEX_WAITERS aside */
+/* Returns how many words have this value, apart from FUTEX_WAITERS. */
 static inline int count_words(const struct list *list, __u32 value)
 {
 	int n = 0;
@@ -201,7 +199,7 @@ static inline bool hold(const struct list *list)
 	return register_list(list);
 }
 
-/* Memory that all processes of a test share */
+/* Maps memory that all processes of a test share. */
 static inline void *map_shared(unsigned long where, size_t size)
 {
 	void *memory = mmap((void *)where, size, PROT_READ | PROT_WRITE,
@@ -211,7 +209,7 @@ static inline void *map_shared(unsigned long where, size_t size)
 	return memory;
 }
 
-/* One list of each kind, all in one piece of memory */
+/* One list of each kind, in one piece of memory */
 #define LOCKS	8
 #define ENTRY	16
 
@@ -238,7 +236,6 @@ static inline bool hold_all(const struct list *list)
 	return true;
 }
 
-/* Time and processes */
 static inline double now(void)
 {
 	struct timespec time;
@@ -252,7 +249,7 @@ static inline void nap(void)
 	nanosleep(&(struct timespec) { .tv_nsec = 1000000 }, NULL);
 }
 
-/* Waits until a process is gone, but not forever. */
+/* Waits until a process is dead, for PATIENCE seconds at most. */
 static inline bool reap(pid_t pid, int *status)
 {
 	double end = now() + PATIENCE;
@@ -275,8 +272,8 @@ static inline pid_t need_child(void)
 }
 
 /*
- * Starts a process that takes locks. When this returns, it has them, and dies by
- * itself or waits for its death.
+ * Starts a process that takes locks, and returns when it has them. The process then
+ * dies by itself or waits for its death.
  */
 static inline pid_t start(victim_fn *take, void (*then)(struct victim *victim), const void *data)
 {
@@ -309,7 +306,7 @@ static inline bool wait_for_state(pid_t pid, char state)
 	return true;
 }
 
-/* A process that waits for a lock, and sleeps when this returns. */
+/* Starts a process that waits for a lock, and returns when it sleeps. */
 static inline pid_t start_waiter(atomic_uint *word)
 {
 	pid_t pid = need_child();
@@ -324,7 +321,7 @@ static inline pid_t start_waiter(atomic_uint *word)
 	return pid;
 }
 
-/* Whether the waiter has been woken, which takes its alarm at most. */
+/* Returns whether the waiter was woken before its alarm. */
 static inline bool woken(pid_t pid)
 {
 	int status;
@@ -332,7 +329,6 @@ static inline bool woken(pid_t pid)
 	return waitpid(pid, &status, 0) == pid && !status;
 }
 
-/* Small files, of /proc and the like */
 static inline bool write_file(const char *name, const char *text)
 {
 	int fd = open(name, O_WRONLY);
@@ -345,7 +341,7 @@ static inline bool write_file(const char *name, const char *text)
 	return good;
 }
 
-/* KASAN makes all memory of the kernel's larger, keeps freed memory back, and is slow. */
+/* KASAN makes objects larger, delays their reuse, and slows the kernel down. */
 static inline bool have_kasan(void)
 {
 	FILE *file = fopen("/proc/kallsyms", "r");
@@ -359,7 +355,7 @@ static inline bool have_kasan(void)
 	return found;
 }
 
-/* The number behind a word in a file, or -1 */
+/* Returns the number behind a word in a file, or -1. */
 static inline long read_number(const char *name, const char *word)
 {
 	char line[256];

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What may be behind the addresses in a list when its owner dies: pages that are
- * in the swap, that a file no longer has, that nobody may touch. paging has those that
- * another process provides.
+ * The pages of a list when its owner dies: swapped out, beyond the end of their file,
+ * or without access rights. paging has pages that another process provides.
  */
 
 #define _GNU_SOURCE
@@ -37,14 +36,14 @@ static bool forbid_writing(char *at, int fd)
 	return !mprotect(at, page, PROT_READ);
 }
 
-/* The page is where it was, but the page table does not say so any more. */
+/* Drops the page table entry of a page that stays in the file. */
 static bool forget(char *at, int fd)
 {
 	(void)fd;
 	return !madvise(at, page, MADV_DONTNEED);
 }
 
-/* Swap in compressed memory */
+/* Enables swap on compressed memory. */
 static bool have_swap(void)
 {
 	__u32 header[1024 / 4 + 3] = { };
@@ -113,7 +112,7 @@ static void test_swap(void)
 
 /*
  * arm64 ignores the top byte of an address, and the kernel does so for processes that
- * have asked for it. What a memory allocator with tags returns is such an address.
+ * enable it. Memory allocators with tags return such addresses.
  */
 #ifdef __aarch64__
 static char *tagged(char *at)

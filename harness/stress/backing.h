@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Lists of each kind with memory of some other kind in the middle: the second half of
- * the entries of each list, or of its futex words, is in such a page. All else is there.
+ * Lists of each kind with the second half of their entries, or of their futex words, in
+ * a page of special memory. All other pages are ordinary.
  */
 #ifndef BACKING_H
 #define BACKING_H
@@ -19,8 +19,8 @@ enum part {
 static const char * const part_names[] = { "entries", "futex words" };
 
 /*
- * An entry that cannot be read ends its list, and its own futex word has been handled by
- * then. A word that cannot be read or written ends its list at once.
+ * An unreadable entry ends its list after its own futex word is handled. An
+ * inaccessible word ends its list at once.
  */
 static const int marked_until[] = { LOCKS / 2 + 1, LOCKS / 2 };
 
@@ -28,29 +28,32 @@ static size_t page;
 static struct list lists[MAX_KINDS];
 static int files[MAX_KINDS][PARTS];
 
-/* What the processes of a test tell each other */
+/* Messages between the processes of a test */
 static struct notes {
 	atomic_int	go;
 	atomic_int	faults;
 	atomic_int	resident;
-	/* A PI futex that the owner has in no list, and one that is requeued to it */
+	/*
+	 * A PI futex that the owner holds outside of any list, and one that is requeued
+	 * to it
+	 */
 	atomic_uint	pi, condition;
 } *notes = (void *)AREA;
 
 struct scenario {
 	const char	*name;
 	enum part	part;
-	/* Entries are in a file, too. */
+	/* Entries are in a file as well. */
 	bool		in_file;
-	/* Makes a page of the owner what the test is about. */
+	/* Gives a page of the owner the property under test. */
 	bool		(*spoil)(char *at, int fd);
 	/* All futexes are marked nevertheless. */
 	bool		harmless;
-	/* The list of set_robust_list() is left alone. */
+	/* Leaves the list of set_robust_list() alone. */
 	bool		new_only;
 };
 
-/* Page 0 has the head, pages 1 and 2 have the entries, or the words. */
+/* Page 0 has the head, and pages 1 and 2 have the entries or the words. */
 static inline char *region(int kind, enum part part)
 {
 	return (char *)(AREA + REGION * (1 + kind * PARTS + part));
@@ -108,7 +111,7 @@ static inline int take(struct victim *victim)
 	return 0;
 }
 
-/* Read from the file, because the tests are about what is mapped. */
+/* Reads the file, because the mappings are under test. */
 static inline int count_marked(int kind)
 {
 	int marked = 0;

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * The threads and processes of fuzz_calls that make the calls: how they live, and
- * how they die.
- */
+/* The threads and processes of fuzz_calls that make the calls, and their deaths */
 #ifndef CALL_ACTORS_H
 #define CALL_ACTORS_H
 
@@ -10,7 +7,7 @@
 
 #include "call_checks.h"
 
-/* A thread that has just come into being has no lists, and its creator keeps its own. */
+/* A new thread has no lists, and its creator keeps its own. */
 static void check_birth(struct self *self, pid_t creator, const struct registration *lists)
 {
 	struct get_call get;
@@ -21,7 +18,7 @@ static void check_birth(struct self *self, pid_t creator, const struct registrat
 	}
 	for (int i = 0; creator && i < SLOTS; i++) {
 		plain_get(self, &get, creator, i);
-		/* Its creator may die before it does, and be born again. */
+		/* The creator may die first, and another thread may take its place. */
 		if (atomic_load(&shared->actor[self->number].life) != self->life)
 			continue;
 		expect_registration(self, &get, "its creator", lists[i]);
@@ -38,7 +35,7 @@ static void some_sets(struct self *self, unsigned int count)
 	}
 }
 
-/* Nobody knows the lists of this one. */
+/* A thread whose lists no other actor reads */
 static struct self unseen(const struct self *creator)
 {
 	struct self self = *creator;
@@ -86,7 +83,7 @@ static void try_thread(struct self *self)
 
 	errand.self.rng.state = rng_next(&self->rng);
 	if (!start_thread(&thread, short_thread, &errand)) {
-		/* Not while another thread of the process execs. */
+		/* pthread_create() fails while another thread of the process execs. */
 		must(errno == EAGAIN && phase_of(atomic_load(&self->actor->life)) == DYING);
 		return;
 	}
@@ -94,7 +91,7 @@ static void try_thread(struct self *self)
 	atomic_fetch_add(&shared->deaths, 1);
 }
 
-/* How a forked process ends */
+/* The end of a forked process */
 enum end { END_EXIT, END_KILLED, END_KILLS_ITSELF, END_EXEC, ENDS };
 
 static void run_child(struct self *parent, struct child *child, enum end end, pid_t creator)
@@ -139,7 +136,7 @@ static void try_fork(struct self *self)
 		die_with(parent);
 		run_child(self, child, end, creator);
 	}
-	/* The child has drawn these numbers too, from a copy. */
+	/* The child draws the same numbers from a copy. */
 	rng_next(&self->rng);
 	if (end == END_KILLED) {
 		while (!atomic_load(&child->ready))
@@ -218,7 +215,7 @@ static void start_actor(unsigned int number)
 		sched_yield();
 }
 
-/* Threads that have ended in this round are replaced by their process's first thread. */
+/* The first thread of a process replaces the threads that have ended in this round. */
 static void replace_threads(struct self *self, const struct plan *plan)
 {
 	for (unsigned int i = self->number + 1; i < self->number + THREADS; i++) {
@@ -227,7 +224,7 @@ static void replace_threads(struct self *self, const struct plan *plan)
 		if (!plan->thread_ends[i])
 			continue;
 		must(!pthread_join(threads[i].pthread, NULL));
-		/* It may still be on its way out, but without lists. */
+		/* The thread may still exist after the join, but without lists. */
 		for (int index = 0; index < SLOTS; index++) {
 			plain_get(self, &get, atomic_load(&shared->actor[i].tid), index);
 			if (get.result != -ESRCH)
@@ -334,7 +331,7 @@ static void become_process(unsigned int process, pid_t coordinator)
 		must(!setresgid(NOBODY, NOBODY, NOBODY));
 		must(!setresuid(NOBODY, NOBODY, NOBODY));
 	}
-	/* Its own children may read it, the kernel has nothing to say against that. */
+	/* Without this the process's own children could not read its lists. */
 	must(!prctl(PR_SET_DUMPABLE, 1));
 	die_with(coordinator);
 	run_process(process);

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * Random arguments of the two calls, the ways into the kernel that a program
- * has, and where a result can be stored.
- */
+/* Random arguments of the two calls, entry points of the kernel, and memory for results */
 #ifndef CALL_ARGS_H
 #define CALL_ARGS_H
 
 #include "fuzz.h"
 #include "table_model.h"
 
-/* How a call gets into the kernel */
+/* Entry points for a call */
 enum entry {
 	ENTRY_OWN,
-	/* From x86-64 programs: i386's way, and the number of an x32 program's call */
+	/* For x86-64 programs: the entry of i386, and the system call number of x32 */
 	ENTRY_INT80,
 	ENTRY_X32,
 	ENTRIES
@@ -55,7 +52,7 @@ static inline enum entry random_entry(struct rng *rng)
 {
 	enum entry entry = below(rng, 8);
 
-	/* The draw does not depend on what this kernel has. */
+	/* The draw does not depend on the entries that this kernel has. */
 	return entry < ENTRIES && have_entry[entry] ? entry : ENTRY_OWN;
 }
 
@@ -64,13 +61,13 @@ static inline bool entry_is_64bit(enum entry entry)
 	return entry == ENTRY_OWN && sizeof(long) == 8;
 }
 
-/* A pointer as the kernel sees it */
+/* A pointer as this entry passes it */
 static inline __u64 pointer_argument(enum entry entry, __u64 pointer)
 {
 	return entry == ENTRY_INT80 || sizeof(long) == 4 ? (__u32)pointer : pointer;
 }
 
-/* A 32-bit argument in a register, the rest of which may be anything. */
+/* A 32-bit argument in a register, with random upper bits */
 static inline __u64 in_register(struct rng *rng, __u32 value)
 {
 	__u64 other = rng_next(rng);
@@ -86,9 +83,8 @@ static inline __u64 in_register(struct rng *rng, __u32 value)
 }
 
 /*
- * Nothing is mapped around here, so a walk over lists that are said to be here
- * ends at once. Each thread has heads of its own, that others cannot be mistaken
- * for.
+ * Unmapped addresses for heads, so that the walk ends at once. Each thread has heads of
+ * its own, so that a wrong owner shows.
  */
 #define NOWHERE			0x50000000ULL
 #define NOWHERE_PER_THREAD	0x100000ULL
@@ -136,19 +132,19 @@ static inline __u64 odd_address(struct rng *rng)
 	return odd_addresses[below(rng, ARRAY_SIZE(odd_addresses))];
 }
 
-/* An address that is good for a list of this type */
+/* A valid head address for a list of this type */
 static inline __u64 good_head(struct rng *rng, unsigned int who, __u32 type)
 {
 	__u64 head = NOWHERE + who * NOWHERE_PER_THREAD;
 
 	if (type == ROBUST_LIST_32BIT)
 		return head + below(rng, NOWHERE_PER_THREAD / 4) * 4;
-	/* Half of them look like the others in their lower half. */
+	/* Half of the heads equal 32-bit heads in their lower half. */
 	head += below(rng, NOWHERE_PER_THREAD / 8) * 8;
 	return once_in(rng, 2) ? head : head | (__u64)(1 + below(rng, 0x7000)) << 32;
 }
 
-/* Calls that mostly make sense, each with a chance of an argument that does not. */
+/* Mostly valid calls, with a chance of one invalid argument each */
 static inline void random_set(struct rng *rng, unsigned int who, struct set_call *call)
 {
 	__u32 type = below(rng, sizeof(long) == 8 ? 2 : 8) == 1;
@@ -197,15 +193,15 @@ static inline void random_set(struct rng *rng, unsigned int who, struct set_call
 }
 
 /*
- * Where results are stored: below 4 GiB, so that all entries can name it, between
- * memory that cannot be written to and memory that cannot be accessed at all.
+ * Memory for results: below 4 GiB, so that every entry can pass the address, and
+ * between a read-only page and an unmapped one.
  */
 #define RESULTS			0x54000000UL
 #define RESULTS_PATTERN		0xa5
 
 struct results {
 	size_t		page;
-	/* The page that can be written to */
+	/* The writable page */
 	unsigned char	*good;
 };
 
@@ -235,10 +231,13 @@ static inline __u64 random_result_pointer(struct rng *rng, const struct results 
 
 	switch (below(rng, 16)) {
 	case 0:
-		/* No random numbers: something of the program may be there. */
+		/* No random address: it may belong to the program. */
 		return odd_addresses[below(rng, ARRAY_SIZE(odd_addresses))];
 	case 1:
-		/* Not to be written to, with the beginning or the end in the good page */
+		/*
+		 * An address in the read-only page, or across the border of the
+		 * writable page
+		 */
 		return good - below(rng, 16);
 	case 2:
 		return good + page - below(rng, 8);
@@ -263,7 +262,7 @@ static inline bool can_store(const struct results *results, __u64 pointer)
 }
 
 /*
- * Returns whether a call that fails may have written a part of its result: put_user() of
+ * Returns whether a failed call may have written a part of its result: put_user() of
  * riscv writes an unaligned word byte by byte, until a byte faults.
  */
 static inline bool may_write_part(const struct results *results, __u64 pointer, long result)
@@ -276,14 +275,14 @@ static inline bool may_write_part(const struct results *results, __u64 pointer, 
 #endif
 }
 
-/* Only these bytes may have been written to; restores the pattern. */
+/* Returns whether only these bytes have changed, and restores the pattern. */
 static inline bool clean_results(const struct results *results, __u64 pointer, bool written)
 {
 	unsigned char *good = results->good;
 	size_t page = results->page, from, to, at;
 	__u64 start = (uintptr_t)good;
 
-	/* The surroundings of the place, all of the page being too much to look at */
+	/* Checks only the surroundings, because the whole page takes too long. */
 	if (pointer + 64 < start || pointer > start + page + 64)
 		return true;
 	at = pointer - start;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the processes of fuzz_calls share, and single calls that are compared with
- * the model.
+ * Shared by the processes of fuzz_calls: common memory, and single calls with a
+ * comparison against the model
  */
 #ifndef CALL_CHECKS_H
 #define CALL_CHECKS_H
@@ -15,18 +15,18 @@
 #define THREADS		3
 #define ACTORS		(PROCESSES * THREADS)
 
-/* The process that does not run as root, so that it may not read the others */
+/* The unprivileged process, which may not read the lists of the others */
 #define UNPRIVILEGED	2
 #define NOBODY		65534
 
 #define HISTORY		256
 #define STEPS		120
 
-/* Where a program that has been executed finds the shared memory */
+/* The file descriptor of the shared memory in a new program */
 #define SHARED_FD	100
 
 struct slot {
-	/* How often the slot began to change, and has changed */
+	/* Numbers of changes of the slot, started and completed */
 	atomic_uint		started, done;
 	struct registration	history[HISTORY];
 };
@@ -35,15 +35,15 @@ enum phase { UNBORN, ALIVE, DYING, DEAD, PHASES };
 
 struct actor {
 	atomic_int	tid;
-	/* How often it was born, times PHASES, plus its phase */
+	/* The number of its lives, times PHASES, plus its phase */
 	atomic_uint	life;
-	/* The round that it has finished, and is ready to start */
+	/* The round that the actor has finished, and the round that it is ready for */
 	atomic_uint	finished, ready;
 	atomic_uint	steps;
 	struct slot	slot[SLOTS];
 };
 
-/* What an actor has to know of a process that it forks */
+/* Results of a forked process for its actor */
 struct child {
 	atomic_uint		ready;
 	struct registration	slot[SLOTS];
@@ -52,7 +52,7 @@ struct child {
 struct shared {
 	__u64	seed;
 	atomic_uint	round;
-	/* Changes when an actor has something to say to the coordinator. */
+	/* Changes with each message of an actor to the coordinator */
 	atomic_uint	news;
 	atomic_bool	failed, stop;
 	atomic_uint	calls, deaths, weak;
@@ -61,17 +61,17 @@ struct shared {
 
 static struct shared *shared;
 
-/* What happens in a round; everybody computes the same. */
+/* The event of a round, which each process computes from the seed */
 enum event { NO_EVENT, EXIT, KILL, EXEC, EXEC_IN_THREAD, EVENTS };
 
 struct plan {
 	bool		quiet;
 	enum event	event[PROCESSES];
-	/* Which of the threads end, of those that are not their process's first */
+	/* The threads that end, other than the first one of their process */
 	bool		thread_ends[ACTORS];
-	/* After how many steps of the process it is killed */
+	/* The process is killed after this many steps. */
 	unsigned int	kill_after[PROCESSES];
-	/* Is a process that has died missing in the next round? */
+	/* A dead process stays away in the next round. */
 	bool		pause[PROCESSES];
 };
 
@@ -105,7 +105,7 @@ static void set_phase(struct actor *actor, enum phase phase)
 	atomic_store(&actor->life, life - life % PHASES + phase);
 }
 
-/* An observer must not take one thread for another that had the same number. */
+/* Prevents an observer from mistaking this thread for an earlier one of this number. */
 static void begin_life(struct actor *actor)
 {
 	unsigned int life = atomic_load(&actor->life);
@@ -113,21 +113,18 @@ static void begin_life(struct actor *actor)
 	atomic_store(&actor->life, life - life % PHASES + PHASES + UNBORN);
 }
 
-/*
- * One thread's view: who it is, and what it knows for certain because nobody else
- * can change it.
- */
+/* One thread: its identity, and its own lists, which no other thread can change */
 struct self {
-	/* The actor that this is, or on behalf of which this happens */
+	/* The actor's number, or that of its creator */
 	unsigned int		number;
 	bool			unprivileged;
 	unsigned int		round, step;
 	struct rng		rng;
 	struct results		results;
 	unsigned int		calls;
-	/* The actor's, while it lives */
+	/* The life of the actor */
 	unsigned int		life;
-	/* Null where others cannot see it. */
+	/* Null for threads that no other thread reads */
 	struct actor		*actor;
 	struct registration	slot[SLOTS];
 };
@@ -147,7 +144,7 @@ static void mismatch(struct self *self, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	/* One is enough, the others may be consequences. */
+	/* Only the first mismatch, because the others may follow from it */
 	if (!atomic_exchange(&shared->failed, true))
 		print_line("# seed %llu round %u thread %u step %u: %s",
 			   shared->seed, self->round, self->number, self->step, text);
@@ -160,7 +157,7 @@ static void count_calls(struct self *self)
 	self->calls = 0;
 }
 
-/* Tells readers that a slot is about to change, and then that it has changed. */
+/* Tells readers that the slot is about to change. end_change() tells them that it has. */
 static void begin_change(struct actor *actor, int index, struct registration becomes)
 {
 	struct slot *slot = &actor->slot[index];
@@ -177,7 +174,7 @@ static void end_change(struct actor *actor, int index)
 	atomic_store(&slot->done, atomic_load(&slot->started));
 }
 
-/* The lists are gone, in one way or another. */
+/* All lists of the actor are gone. */
 static void forget_lists(struct actor *actor)
 {
 	for (int i = 0; i < SLOTS; i++) {
@@ -210,7 +207,7 @@ static void check_set(struct self *self, enum entry entry, const struct set_call
 			 entry_name[entry], call->head, call->index, call->flags, p.result, result);
 }
 
-/* A call of get_robust_list2(), and what came of it */
+/* A call of get_robust_list2(), and its results */
 struct get_call {
 	enum entry	entry;
 	__s32		pid, index;
@@ -279,7 +276,7 @@ static void expect_registration(struct self *self, const struct get_call *get, c
 	wrong_answer(self, get, about, text);
 }
 
-/* Arguments that are checked before the thread is looked at */
+/* Arguments that the kernel checks before it looks for the thread */
 static bool expect_invalid(struct self *self, const struct get_call *get)
 {
 	if (!get->flags && valid_index(get->index))
@@ -299,7 +296,7 @@ static void random_get(struct self *self, struct get_call *get)
 	get->pointer = random_result_pointer(rng, &self->results);
 }
 
-/* A call that has nothing wrong but perhaps its answer */
+/* A call with valid arguments */
 static void plain_get(struct self *self, struct get_call *get, pid_t pid, int index)
 {
 	memset(get, 0, sizeof(*get));
@@ -332,7 +329,7 @@ static void check_get_nobody(struct self *self)
 		expect_result(self, &get, "nobody", -ESRCH);
 }
 
-/* Is it something that could have been registered at all? */
+/* Returns whether any thread could have registered this list. */
 static bool is_possible(const struct get_call *get)
 {
 	if (get->result == -ENOENT)
@@ -355,8 +352,8 @@ static bool is_in_history(const struct get_call *get, const struct slot *slot,
 }
 
 /*
- * A thread that execs gets the TID of its process's first thread a moment before its
- * own lists are gone.
+ * A thread that execs gets the TID of the first thread of its process shortly before
+ * its own lists are gone.
  */
 static bool is_of_exec(unsigned int number, const struct get_call *get)
 {
@@ -370,7 +367,7 @@ static bool is_of_exec(unsigned int number, const struct get_call *get)
 	return is_in_history(get, slot, last > HISTORY / 2 ? last - HISTORY / 2 : 0, last);
 }
 
-/* Another actor, or the same one as others see it */
+/* Reads the lists of an actor, possibly its own by TID. */
 static void check_get_actor(struct self *self, unsigned int number)
 {
 	bool stranger = number / THREADS != self->number / THREADS;
@@ -388,7 +385,10 @@ static void check_get_actor(struct self *self, unsigned int number)
 	life = atomic_load(&actor->life);
 	get.pid = atomic_load(&actor->tid);
 	first = slot ? atomic_load(&slot->done) : 0;
-	/* It has no TID yet. This call is as good as any, the random numbers have to be drawn. */
+	/*
+	 * An unborn actor has no TID. The call is made anyway, to draw the same random
+	 * numbers.
+	 */
 	if (phase_of(life) == UNBORN)
 		get.pid = INT_MAX;
 	make_get(self, &get);
@@ -419,7 +419,7 @@ static void check_get_actor(struct self *self, unsigned int number)
 		return;
 	if (phase_of(life) == DYING && is_of_exec(number, &get))
 		return;
-	/* Did the actor change the slot so often that the history is not complete? */
+	/* With too many changes during the call, the history of the slot is incomplete. */
 	if (atomic_load(&slot->started) - first >= HISTORY - 2 && is_possible(&get)) {
 		atomic_fetch_add(&shared->weak, 1);
 		return;
@@ -430,7 +430,7 @@ static void check_get_actor(struct self *self, unsigned int number)
 		wrong_answer(self, &get, about, "one of several");
 }
 
-/* set_robust_list() and get_robust_list() are about something else. */
+/* set_robust_list() and get_robust_list() use another list. */
 static void check_legacy(struct self *self)
 {
 	void *before = NULL, *after = NULL, *other = (void *)(uintptr_t)(NOWHERE + 8);

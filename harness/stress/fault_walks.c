@@ -1,25 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Injected faults in an exit, an exec and an unlock.
- *
- * fault_walks [short]
- */
+/* RAW|Injected faults in an exit, an exec and an unlock||fault_walks [short] */
 
 #define _GNU_SOURCE
 
 #include "faults.h"
 
-/* Each entry of a list is in a page table of its own, which has to be allocated. */
+/* Far enough apart for a page table per entry, which the kernel has to allocate */
 #define FAR		(4UL << 20)
 #define FAR_LOCKS	3
 
 static bool brief;
 
 /*
- * Exit and exec. The lists are made by the test itself, the owner never touches
- * their memory: all of its page tables are made in the walk. Every word has
- * waiters as far as the kernel knows. There are a lock of somebody else's and one
- * of nobody's behind each lock.
+ * Exit and exec. The test lays out the lists, and the owner does not touch their
+ * memory, so the walk allocates all page tables. Every word has FUTEX_WAITERS. Behind
+ * each lock are a foreign one and a free one.
  */
 #define OTHERS	0x123456
 
@@ -49,7 +44,7 @@ static void place_far_lists(void)
 		for (int i = 0; i < FAR_LOCKS; i++) {
 			struct list *list = &far_lists[kind];
 
-			/* The entry that is not the owner's has no page of its own. */
+			/* A foreign entry has no page of its own. */
 			set_next(list, entry_of(list, i), (char *)other_word(list, i) - 8);
 			set_next(list, (char *)other_word(list, i) - 8,
 				 i + 1 < FAR_LOCKS ? entry_of(list, i + 1) : (char *)list->head);
@@ -65,8 +60,9 @@ static void give_locks(pid_t pid)
 }
 
 /*
- * A fault may end the list of set_robust_list(), and the locks behind it are left as
- * they are. The walk over the other lists tries again. Nobody else's lock is touched.
+ * A fault may end the list of set_robust_list(), and leaves the locks behind it alone.
+ * The walk over the other lists tries again. No fault makes the kernel touch a foreign
+ * lock.
  */
 static int count_cut_lists(pid_t pid)
 {
@@ -99,7 +95,7 @@ static void register_far_lists(void)
 	}
 }
 
-/* What is left of fail-nth in a process that has exited */
+/* Returns the remaining count of fail-nth in an exited process. */
 static long left_in_zombie(pid_t pid)
 {
 	char name[64];
@@ -122,7 +118,7 @@ static pid_t start_owner(int n, void (*end)(int fd))
 		int fd = open_fail_nth();
 
 		register_far_lists();
-		/* Until the locks are this process's */
+		/* Waits until this process owns the locks. */
 		close(go[1]);
 		if (read(go[0], &c, 1))
 			_exit(93);
@@ -169,13 +165,13 @@ static void test_exit(void)
 	say("%d points, %d lists ended early", n - 1, cut);
 }
 
-/* The statuses of the process that tries to exec */
+/* Exit statuses of the process that tries to exec */
 enum {
 	EXECUTED	= 0,
 	NOT_REACHED	= 40,
 	EXEC_FAILED	= 41,
 	LISTS_LOST	= 42,
-	/* The C library's, when it cannot start the new program */
+	/* The status if the C library cannot start the new program */
 	NOT_STARTED	= 127,
 };
 
@@ -193,7 +189,6 @@ static void exec_now(int fd)
 	_exit(kept ? EXEC_FAILED : LISTS_LOST);
 }
 
-/* The new program */
 static int executed(void)
 {
 	if (!has_no_lists(0))
@@ -214,7 +209,7 @@ static void test_exec(void)
 		lost = count_cut_lists(pid);
 		cut += lost;
 		if (WIFSIGNALED(status)) {
-			/* There was no way back to the old program. */
+			/* The exec failed beyond the point of no return. */
 			killed++;
 		} else if (WEXITSTATUS(status) == EXEC_FAILED) {
 			failed++;
@@ -236,7 +231,7 @@ static void test_exec(void)
 	    failed, killed, cut);
 }
 
-/* An unlock operation does all or nothing, or it empties the list. */
+/* An unlock operation succeeds, changes nothing, or empties the list. */
 static void unlock(int n)
 {
 	const struct list *list = &far_lists[kind_under_test];
@@ -260,7 +255,7 @@ static void unlock(int n)
 		EXPECT(!ret && head && !*pending &&
 		       !atomic_load(word_of(list, 0)));
 	} else {
-		/* The futex's key may need memory, too. */
+		/* The key of the futex may need memory as well. */
 		EXPECT(injected && (error == EFAULT || error == ENOMEM));
 		EXPECT(*pending);
 		if (atomic_load(word_of(list, 0))) {
@@ -271,7 +266,7 @@ static void unlock(int n)
 		}
 		atomic_fetch_add(&notes->efault, 1);
 	}
-	/* As it was, for the next one */
+	/* Restores the pending op for the next point. */
 	set_op_pending(list, entry_of(list, 0));
 	atomic_store(word_of(list, 0), 1);
 	EXPECT(set_robust_list2(NULL, 0, ROBUST_LIST_UNREGISTER) == 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Injected faults in the calls, and in a fork. fault_walks has exit and exec. */
+/* Injected faults in the calls and in fork. fault_walks has exit and exec. */
 
 #define _GNU_SOURCE
 
@@ -21,7 +21,7 @@ static void register_first(int n)
 	bool injected;
 	long ret;
 
-	/* Without faults of the program's own memory in between */
+	/* The first call touches the program's own memory before any fault is armed. */
 	EXPECT(set_robust_list2(NULL, 0, type_of(list->kind)) == -1 && errno == ENOENT);
 	errno = 0;
 	arm(fd, n);
@@ -45,7 +45,7 @@ static void register_first(int n)
 	EXPECT(is_registered(0, list));
 	for (int i = 1; i < LISTS_PER_TASK; i++)
 		EXPECT(is_free(i));
-	/* It is worth as much as any other. */
+	/* The registration works like any other. */
 	link_list(list);
 	set_words(list, gettid32());
 }
@@ -66,7 +66,7 @@ static void test_first_registration(void)
 	}
 }
 
-/* The other calls have nothing that could fail. */
+/* The other calls cannot fail by a fault. */
 static void call_all(int n)
 {
 	int fd = open_fail_nth();
@@ -75,7 +75,7 @@ static void call_all(int n)
 
 	EXPECT(register_list(&lists[LIST32]));
 	for (int round = 0; round < 2; round++) {
-		/* The first round is for the program's own memory. */
+		/* The first round touches the program's own memory. */
 		if (round)
 			arm(fd, n);
 		ret[0] = set_robust_list2(NULL, ROBUST_LIST_NEW, ROBUST_LIST_QUERY_MAX);
@@ -101,7 +101,7 @@ static void test_other_calls(void)
 	   "all other calls: there is nothing that could fail");
 }
 
-/* A place that has no memory yet, nor a page table */
+/* Addresses without memory or page tables */
 #define SPARSE		(4UL << 20)
 
 static void get_to_new_page(int n)
@@ -138,7 +138,7 @@ static void test_get(void)
 	say("%d points, %d times %s", points, atomic_load(&notes->efault), strerror(EFAULT));
 }
 
-/* A fork copies the pointer to the parent's lists and forgets it, how ever it ends. */
+/* However fork ends, the child loses its copy of the pointer to the parent's lists. */
 static void fork_with_lists(int n)
 {
 	int fd = open_fail_nth(), status = 0;

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Faults that the kernel injects into itself: each allocation and each futex key
- * on the way of a call, a fork, an exec and an exit fails once, the first one, the
- * second one, and so on until there is none left (/proc/thread-self/fail-nth).
+ * Faults that the kernel injects: of the allocations and futex keys in a call, fork,
+ * exec or exit, the first one fails, then the second one, and so on, until none is left
+ * (/proc/thread-self/fail-nth).
  */
 #ifndef FAULTS_H
 #define FAULTS_H
 
 #include "adversity.h"
 
-/* There is no end of them if one of them is passed again and again. */
+/* The limit for a path that repeats a failed step forever */
 #define MAX_POINTS	600
 
 #define DEBUGFS		"/sys/kernel/debug/"
 
-/* Where processes leave what they have seen */
+/* Results of the processes */
 static struct notes {
 	atomic_int	enomem;
 	atomic_int	efault;
@@ -23,7 +23,7 @@ static struct notes {
 	atomic_int	injected;
 } *notes = (void *)AREA;
 
-/* A process leaves the number of the first line that finds something wrong. */
+/* Records the number of the first line with a wrong result. */
 #define EXPECT(condition)					\
 	do {							\
 		int expected = 0;				\
@@ -55,7 +55,7 @@ static inline bool have_fault_injection(void)
 	return !access("/proc/thread-self/fail-nth", W_OK);
 }
 
-/* From here on, the nth point where the calling thread can fail does. */
+/* Makes the nth point of failure of the calling thread fail. */
 static inline void arm(int fd, int n)
 {
 	char text[16];
@@ -65,11 +65,11 @@ static inline void arm(int fd, int n)
 		_exit(90);
 }
 
-/* Says whether it did, and ends it. */
+/* Disarms, and returns whether the fault was injected. */
 static inline bool disarm(int fd)
 {
 	char text[16] = "";
-	/* A read that fails has used up what was left. */
+	/* A failed read has consumed the rest. */
 	bool injected = pread(fd, text, sizeof(text) - 1, 0) > 0 && !atoi(text);
 
 	while (pwrite(fd, "0", 1, 0) != 1)
@@ -94,7 +94,7 @@ static inline bool is_registered(int index, const struct list *list)
 	       head == (uintptr_t)list->head;
 }
 
-/* Runs a function in a process of its own, for 1, 2, 3, ..., until nothing has failed in it. */
+/* Runs a function in a process per point, for 1, 2, 3, ..., until no fault is injected. */
 static inline int at_each_point(void (*fn)(int n))
 {
 	int n = 1;
@@ -124,12 +124,12 @@ static inline int at_each_point(void (*fn)(int n))
 	return n - 1;
 }
 
-/* The first registration, which is the one that needs memory */
+/* The kind of the first registration, which allocates the table */
 static enum kind kind_under_test;
 
 /*
- * The kernel kills a thread whose restartable sequence it cannot write to: that
- * area is in memory which a fork makes the kernel copy later.
+ * The kernel kills a thread if it cannot write to the thread's rseq area, and a fork
+ * leaves that area to be copied later. So the program runs without rseq.
  */
 static inline void do_without_rseq(char **argv)
 {
@@ -140,7 +140,7 @@ static inline void do_without_rseq(char **argv)
 	exit(1);
 }
 
-/* The memory is there, and faults can be injected: there is something to test. */
+/* Sets up the memory, and returns whether the kernel can inject faults. */
 static inline bool begin_faults(char **argv)
 {
 	do_without_rseq(argv);

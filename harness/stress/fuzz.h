@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the fuzzers and the storm share: random numbers that a seed repeats, raw
- * system calls, and how they give up.
+ * Shared by the fuzzers and the storm: random numbers that a seed repeats, raw system
+ * calls, and fatal errors
  */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -16,15 +16,15 @@
 #include <sys/mman.h>
 
 /*
- * Nothing takes this long. It is far more than a kernel with every check needs
- * on a busy machine, because only a bug has to wait for it.
+ * More seconds than any step takes, on a kernel with every check and on a busy machine.
+ * Only a bug waits for the end.
  */
 #define PATIENCE	180
 
 #define __printf(text, args)	__attribute((format(printf, text, args)))
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
-/* splitmix64: every seed is a good one, and the next number is a hash of a counter. */
+/* splitmix64: any seed is good, and each number is a hash of a counter. */
 struct rng {
 	__u64 state;
 };
@@ -42,7 +42,7 @@ static inline __u64 rng_next(struct rng *rng)
 	return rng_hash(rng->state);
 }
 
-/* The numbers of one part of a run, whatever the other parts have drawn. */
+/* Random numbers for one part of a run, independent of all other parts */
 static inline struct rng rng_of(__u64 seed, __u64 part, __u64 subpart)
 {
 	__u64 state = rng_hash(seed + 0x632be59bd9b4e019ULL);
@@ -51,19 +51,19 @@ static inline struct rng rng_of(__u64 seed, __u64 part, __u64 subpart)
 	return (struct rng){ rng_hash(state ^ (subpart + 1) * 0xd1b54a32d192ed03ULL) };
 }
 
-/* A number below n. The high half is good enough, and a remainder is dear. */
+/* Returns a number below n. The high half is random enough, and a remainder is slow. */
 static inline unsigned int below(struct rng *rng, unsigned int n)
 {
 	return (rng_next(rng) >> 32) * n >> 32;
 }
 
-/* True once in n times */
+/* Returns true once in n times. */
 static inline bool once_in(struct rng *rng, unsigned int n)
 {
 	return below(rng, n) == 0;
 }
 
-/* The result as the kernel returns it */
+/* Returns the result of a system call as the kernel does. */
 static inline long raw_result(long ret)
 {
 	return ret == -1 ? -errno : ret;
@@ -78,7 +78,7 @@ static inline long wait_seconds(atomic_uint *word, __u32 value, unsigned int sec
 	return raw_result(wait_while(word, value, &timeout));
 }
 
-/* Moves waiters that hold off at a word with that value, and returns how many. */
+/* Moves waiters from one futex to another if the word has that value. Returns their number. */
 static inline long futex_move(void *from, __u32 value, void *to, int count)
 {
 	return raw_syscall(SYS_futex, from, FUTEX_CMP_REQUEUE, 0, (long)count, to, value);
@@ -92,7 +92,7 @@ static inline __u64 now_ms(void)
 	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
 }
 
-/* A line of output in one piece, from whatever process and thread. */
+/* Writes a line with one system call, so that lines of processes and threads do not mix. */
 __printf(1, 2)
 static inline void print_line(const char *format, ...)
 {
@@ -112,7 +112,7 @@ static inline void print_line(const char *format, ...)
 		_exit(2);
 }
 
-/* Something other than the calls under test went wrong. */
+/* A condition that the test depends on but does not test */
 #define must(condition)								\
 	do {									\
 		if (!(condition)) {						\
@@ -148,7 +148,7 @@ static inline __u64 parse_number(const char *text)
 	return number;
 }
 
-/* A kernel without the calls: nothing to test. */
+/* Ends the program if the kernel lacks the calls. */
 static inline void skip_without_robust_list2(const char *name)
 {
 	if (have_syscall())

@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * fuzz_calls SEED COUNT: makes COUNT random calls of set_robust_list2() and
- * get_robust_list2() from threads of several processes, which fork, exec, exit
- * and are killed in between, and compares every result with a model.
+ * get_robust_list2() from threads of several processes, which fork, exec, exit and are
+ * killed between the calls, and compares every result with a model.
  *
- * The threads that call are actors. An actor registers lists of its own and
- * reads those of all actors. What an actor does is a function of the seed, the
- * round and its number, so a seed repeats the calls, but not their order in time.
+ * The calling threads are actors. An actor registers its own lists, and reads those of
+ * all actors. The seed, the round and the number of an actor determine its calls, so a
+ * seed repeats the calls, but not their order in time.
  *
- * Each slot of an actor has a history: the actor says what the slot becomes before
- * it calls, and says that it has called afterwards. Whoever reads the slot looks
- * at the history before and after, and the answer has to be one of what was there
- * in between. Most of the time that is exactly one; in a quiet round nobody
- * changes anything, and it always is.
+ * Each slot of an actor has a history: the actor records the new state before a call,
+ * and the end of the call after it. A reader takes the history before and after its own
+ * call, and its result must match one of the states in between. That is mostly a single
+ * state, and always in a quiet round, in which no actor changes a slot.
  *
- * An actor that is about to die is marked as such before. From then on the answer
- * may also be that it has no lists, or that it does not exist; when it is dead it
- * has to be that.
+ * An actor is marked before it dies. From then on a reader may also find no lists or no
+ * thread. After the death no other result is valid.
  */
 
 #define _GNU_SOURCE
@@ -65,7 +63,7 @@ static unsigned int steps_of(unsigned int process)
 	return steps;
 }
 
-/* Waits until the actors have got somewhere. */
+/* Waits for a condition of the actors. */
 static bool wait_until(bool (*condition)(unsigned int process, unsigned int arg),
 		       unsigned int process, unsigned int arg)
 {
@@ -91,7 +89,7 @@ static bool wait_finished(unsigned int process, unsigned int round)
 	return wait_until(all_finished, process, round);
 }
 
-/* The lists of all threads of the process are gone, and the threads too. */
+/* All threads of the process are gone, and so are their lists. */
 static void check_gone(unsigned int process, long first_result)
 {
 	struct get_call get;
@@ -142,8 +140,8 @@ static bool has_new_life(unsigned int process, unsigned int round)
 }
 
 /*
- * The new program is there when its first actor is, and the old one's other threads
- * are not any more.
+ * The first actor of the new program runs only after the other threads of the old one
+ * are gone.
  */
 static void finish_exec(unsigned int process, const pid_t *tids)
 {

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * fuzz_lists SEED COUNT [FIRST]: kills COUNT tasks that hold random robust lists,
- * and compares what is in memory afterwards, and who was woken, with a model of
- * the walk. FIRST is the number of the case to begin with.
+ * fuzz_lists SEED COUNT [FIRST]: kills COUNT tasks that hold random robust lists, and
+ * compares the memory and the woken waiters with a model of the walk. FIRST is the
+ * number of the first case.
  *
- * A task that dies shares its memory with the program that looks at it: it is a
- * thread, or a process made by clone(CLONE_VM). So even private memory can be
- * compared. Processes made by fork() are compared where their memory is shared.
+ * A victim is a thread or a process made by clone(CLONE_VM), which shares its memory
+ * with this program, so that even private memory can be compared. After a fork() only
+ * shared memory is compared.
  *
- * The contract leaves some things open that the model knows of this kernel: the lists
- * of set_robust_list2() are walked before those of set_robust_list(), an entry that
- * cannot be read ends its list even where a limit would have ended it, and lists that
- * come after the last entry that an exit handles end before their first entry.
+ * The model knows three things that the contract leaves open: the lists of
+ * set_robust_list2() are walked before those of set_robust_list(); an unreadable entry
+ * ends its list even at a limit; a list behind the last entry that an exit handles ends
+ * before its first entry.
  *
- * Nothing is waited for to find out who was woken: waiters are moved from one
- * futex to the one that they are to wait for, and who can be moved back was not
- * woken.
+ * The program finds the woken waiters without waiting: it requeues waiters to the futex
+ * under test, and back after the death. Only a waiter that was not woken can be moved
+ * back.
  */
 
 #define _GNU_SOURCE
@@ -104,7 +104,7 @@ static bool check_page_exactly(unsigned int page)
 	return true;
 }
 
-/* Each word is as it was, or was the dead task's and has been marked. */
+/* Each word has its old value, or is the marked word of the dead task. */
 static bool check_page_loosely(unsigned int page)
 {
 	const void *now = page_pointer(page);
@@ -137,7 +137,10 @@ static bool check_memory(void)
 	return true;
 }
 
-/* How often the waiters of a futex can be woken, where the walk cannot be predicted */
+/*
+ * Returns an upper limit of the wakeups of a futex, for walks that the model cannot
+ * predict.
+ */
 static unsigned int most_wakes(const struct target *target)
 {
 	const struct maker *maker = &world->maker;
@@ -225,7 +228,7 @@ static pid_t start_death(void)
 		task = lead;
 		top = leader_stack + sizeof(leader_stack);
 	}
-	/* It is gone from user space when this returns, if nobody has to kill it. */
+	/* When this returns, the task has left user space, unless the test has to kill it. */
 	pid = clone(task, top, flags, NULL);
 	must(pid > 0);
 	if (world->death == PROCESS_IS_KILLED) {
@@ -237,7 +240,7 @@ static pid_t start_death(void)
 	return pid;
 }
 
-/* The entries of the ballast are handled in their order, and no more than the limit. */
+/* The entries of the ballast are handled in order, up to the limit. */
 static bool check_ballast(void)
 {
 	unsigned int first = BALLAST_ENTRIES - world->ballast;
@@ -263,7 +266,7 @@ static bool run_case(unsigned int number)
 	world->number = number;
 	world->death = random_death(&rng);
 	world->racy = once_in(&rng, 16) && !is_fork(world->death);
-	/* The task says how much. */
+	/* The task sets the number of entries. */
 	world->ballast = number % CASES_PER_BALLAST == CASES_PER_BALLAST / 2;
 	world->failed_line = 0;
 	atomic_store(&world->rewritten, 0);
@@ -279,7 +282,7 @@ static bool run_case(unsigned int number)
 
 	total.cases++;
 	total.ballasts += !!world->ballast;
-	/* A race in which nothing happened is none. */
+	/* Count a race only if a pointer was rewritten. */
 	total.racy += atomic_load(&world->rewritten) > 0;
 	total.rewritten += atomic_load(&world->rewritten);
 	return good;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Owners of locks that end beside or together with others: by an exec of another thread,
- * in a namespace, with the threads and without the processes that share their memory.
+ * Owners of locks that die beside or together with others: by an exec of another
+ * thread, in a namespace, with their threads, and without the processes that share
+ * their memory
  */
 
 #define _GNU_SOURCE
@@ -67,7 +68,7 @@ static void test_shared_memory(void)
 	check_died(1, "CLONE_VM, the second process dies then");
 }
 
-/* exec. The new program is this one, and looks whether it has lists. */
+/* The new program is this one, and checks that it has no lists. */
 static void exec_self(void)
 {
 	execl("/proc/self/exe", "groups", "exec", NULL);
@@ -118,9 +119,10 @@ static void test_exec(void)
 }
 
 /*
- * The thread that calls exec gets the TID of the leader. Its lists of set_robust_list2()
- * are walked before that. Its list of set_robust_list() is walked after it, when the
- * locks do not look like its own any more: that is said, and no failure.
+ * The thread that calls exec gets the TID of the leader. Its lists of
+ * set_robust_list2() are walked before that, and its list of set_robust_list()
+ * afterwards, when the locks hold a foreign TID. The test reports this loss, and does
+ * not fail.
  */
 static void test_exec_by_thread(void)
 {
@@ -147,7 +149,7 @@ static void test_exec_by_thread(void)
 	need(kill_and_reap(waiter[2][LEGACY]), "death of a process that waits");
 }
 
-/* PID namespaces: party 0 is the namespace's first process, party 1 is another one. */
+/* PID namespaces: party 0 is the first process of the namespace, party 1 another one. */
 static int take_in_namespace(struct victim *victim)
 {
 	pid_t pid;
@@ -186,7 +188,7 @@ static void test_pid_namespace(void)
 	need(kill_and_reap(parent), "kill");
 	reap(init, NULL);
 
-	/* The TID that others see is not that of the owner. */
+	/* The owner does not have the TID that processes outside of its namespace see. */
 	new_area();
 	parent = start(take_in_namespace, NULL, NULL);
 	init = atomic_load(&area->pid);
@@ -199,7 +201,7 @@ static void test_pid_namespace(void)
 	reap(init, NULL);
 }
 
-/* One thread ends all of them, while they do this and that. */
+/* One thread ends all others in the middle of their work. */
 static void *take_and_be_busy(void *arg)
 {
 	int party = (struct list (*)[MAX_KINDS])arg - lists;
@@ -255,7 +257,7 @@ int main(int argc, char **argv)
 		return !has_no_lists(0);
 
 	tap_begin();
-	/* Processes that lose their parent are reaped here. */
+	/* Orphaned processes are reaped here. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	test_shared_memory();
 	test_exec();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The ways in which an owner of locks comes to its end: killed for its memory,
- * frozen, traced, dumped. groups has those that end together.
+ * Deaths of owners of locks: by the OOM killer, frozen, traced, dumping core. groups
+ * has owners that die together.
  */
 
 #define _GNU_SOURCE
@@ -27,7 +27,7 @@ static void test_kill(void)
 	check_died(0, "killed");
 }
 
-/* Memory cgroups. Heads and entries are where the OOM killer looks for memory. */
+/* Memory cgroups. Heads and entries are in memory that counts for the OOM killer. */
 static bool make_cgroup(void)
 {
 	return !mkdir(CGROUP, 0755) || errno == EEXIST;
@@ -39,7 +39,7 @@ static int take_in_cgroup(struct victim *victim)
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 
 	CHECK(private != MAP_FAILED && write_file(CGROUP "/cgroup.procs", "0"));
-	/* The words stay where the others see them. */
+	/* The words stay in memory that the test sees. */
 	for (int i = 0; i < KINDS; i++) {
 		lists[0][i].head = (void *)(private + i * 1024);
 		lists[0][i].entry = private + i * 1024 + 256;
@@ -130,7 +130,7 @@ static void test_traced(void)
 	check_died(0, "traced");
 }
 
-/* Nobody is there any more to let it go on. */
+/* No tracer is left to continue the owner. */
 static void test_tracer_dies(void)
 {
 	pid_t pid, tracer;
@@ -169,7 +169,7 @@ static int nothing(struct victim *victim)
 	return 0;
 }
 
-/* What the locks look like in the core. */
+/* Returns whether the owner holds its locks in the core file. */
 static bool owned_in_core(pid_t pid)
 {
 	ptrdiff_t to_word = (char *)word_of(&lists[0][0], 0) - area->mark;
@@ -225,7 +225,7 @@ static void test_core_dump(void)
 int main(void)
 {
 	tap_begin();
-	/* Processes that lose their parent are reaped here. */
+	/* Orphaned processes are reaped here. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	test_kill();
 	test_oom();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Owners of locks that end while others look, each with a list of each kind */
+/* Owners of locks that die under observation, with a list of each kind */
 #ifndef LIFETIME_H
 #define LIFETIME_H
 
@@ -7,7 +7,7 @@
 
 #include <pthread.h>
 
-/* Who takes part in a test beside the owner of the first lists */
+/* The maximum number of parties of a test, the first owner included */
 #define PARTIES		24
 
 static struct area {
@@ -46,7 +46,7 @@ static inline void start_waiters(int party)
 		waiter[party][i] = start_waiter(word_of(&lists[party][i], LOCKS - 1));
 }
 
-/* The owner is dead: a line for each kind of list. */
+/* After the death of the owner: a result for each kind of list */
 static inline void check_died(int party, const char *how)
 {
 	for (int i = 0; i < KINDS; i++) {
@@ -65,7 +65,7 @@ static inline bool all_owned_by(int party, pid_t pid)
 	return true;
 }
 
-/* The lists of this party, and no others, are registered for a process. */
+/* Returns whether a process has registered the lists of this party, and no others. */
 static inline bool registered(int party, pid_t pid)
 {
 	for (int i = 1; i < KINDS; i++) {
@@ -102,7 +102,7 @@ static inline void *take_second(void *arg)
 	if (hold_all(lists[1]))
 		atomic_fetch_add(&area->ready, 1);
 	wait_for_go();
-	/* The other thread takes this one with it. */
+	/* The thread dies with its process. */
 	for (;;)
 		pause();
 	return arg;

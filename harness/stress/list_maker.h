@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Random robust lists, in the image "before".
+ * Random robust lists in the image "before"
  *
- * Most lists are tidy: entries and futex words lie anywhere, but have their bytes
- * for themselves. The others are wild, where anything may lie over anything else.
+ * The entries and futex words of a tidy list lie anywhere, but do not overlap with
+ * others. Those of a wild list may overlap.
  */
 #ifndef LIST_MAKER_H
 #define LIST_MAKER_H
@@ -14,7 +14,7 @@
 #define MAX_LISTS	(LISTS_PER_TASK + 2)
 #define MAX_ENTRIES	7000
 
-/* What happens to a list of set_robust_list2() before its thread dies */
+/* The fate of a list of set_robust_list2() before its thread dies */
 enum fate { KEPT, REPLACES_ANOTHER, EMPTIED, UNREGISTERED, RELEASED };
 
 struct list {
@@ -22,7 +22,7 @@ struct list {
 	enum fate	fate;
 	bool		wild;
 	__u64	head, futex_offset, pending;
-	/* Of all entries of the case, this list has these. */
+	/* The part of all entries of the case that belongs to this list */
 	unsigned int	first, count;
 };
 
@@ -37,7 +37,7 @@ struct maker {
 	unsigned int	lists, entries;
 	struct list	list[MAX_LISTS];
 	struct entry	entry[MAX_ENTRIES];
-	/* Per two bytes of the images: the case that uses them, and for a pointer */
+	/* Per two bytes of the images: the last case with any data there, or a pointer */
 	__u32	*used, *pointer;
 };
 
@@ -74,7 +74,7 @@ static inline void put(__u64 address, const void *value, unsigned int size)
 
 static inline void put_pointer(struct maker *maker, enum list_kind kind, __u64 at, __u64 to)
 {
-	/* The bit that says PI */
+	/* The PI bit */
 	__u64 value = to | once_in(&maker->rng, 4);
 
 	stamp(maker, maker->pointer, at, size_of(kind));
@@ -110,7 +110,7 @@ static inline void put_word(struct maker *maker, __u64 at)
 	put(at, &word, sizeof(word));
 }
 
-/* Where nothing is, for a list of this kind */
+/* An unmapped address for a list of this kind */
 static inline __u64 bad_address(struct rng *rng, enum list_kind kind)
 {
 	static const __u64 bad[] = {
@@ -127,16 +127,16 @@ static inline __u64 random_address(struct rng *rng, enum list_kind kind)
 	unsigned int arenas = size_of(kind) == 4 ? ARENAS_BELOW_4GIB : ARENAS;
 	unsigned int page = below(rng, arenas * ARENA_PAGES), in_page;
 
-	/* Some are at the end of a page, and may go over it. */
+	/* Some futex words are at the end of a page, and may cross it. */
 	in_page = once_in(rng, 12) ? memory.page_size - 2 * (1 + below(rng, 6)) :
 				     2 * below(rng, memory.page_size / 2);
 	return page_address(page) + in_page;
 }
 
-/* How the entries of a list lie: alignment, and what the kernel is told about it */
+/* Layout of the entries of a list: alignment, and the offset for the kernel */
 struct layout {
 	unsigned int	alignment, rest;
-	/* Only in pages that can be written to? */
+	/* Only in writable pages */
 	bool		careful;
 	__u64	futex_offset;
 };
@@ -162,7 +162,7 @@ static inline struct layout random_layout(struct rng *rng, enum list_kind kind)
 	if (once_in(rng, 3))
 		layout.futex_offset += arena_start[below(rng, arenas)] -
 				       arena_start[below(rng, arenas)];
-	/* No futex of this list is aligned. */
+	/* Every futex of this list is unaligned. */
 	if (once_in(rng, 40))
 		layout.futex_offset += 2;
 	layout.futex_offset = cut_address(kind, layout.futex_offset);
@@ -230,13 +230,12 @@ static inline void add_entry(struct maker *maker, struct list *list, __u64 addre
 }
 
 /*
- * Which words a long list has: so many that the task does not hold, mixed with others,
- * and then others only. The limit ends the list with the last of the first kind, or
- * not at all.
+ * Words of a long list: a number of foreign ones, mixed with others, and then no
+ * foreign ones. The limit ends the list at the last foreign word, or not at all.
  */
 struct mixture {
 	unsigned int	foreign;
-	/* Of the entries before the last foreign one, one in how many is foreign? */
+	/* Before the last foreign entry, one in this many is foreign. */
 	unsigned int	share;
 };
 
@@ -252,10 +251,7 @@ static inline void put_mixed_word(struct maker *maker, __u64 at, struct mixture 
 	put(at, &word, sizeof(word));
 }
 
-/*
- * As many entries as there is room for, close together, or about as many as a limit
- * lets through.
- */
+/* Places as many entries as fit, close together, or about as many as a limit allows. */
 static inline void make_dense(struct maker *maker, struct list *list)
 {
 	unsigned int size = size_of(list->kind), wanted = MAX_ENTRIES;
@@ -313,7 +309,7 @@ static inline void make_tidy(struct maker *maker, struct list *list)
 	while (length-- && maker->entries < MAX_ENTRIES) {
 		struct layout other = layout;
 
-		/* An entry whose futex is not aligned */
+		/* An entry with an unaligned futex */
 		if (once_in(&maker->rng, 200))
 			other.rest ^= 2;
 		if (!make_entry(maker, list->kind, &other, &address))
@@ -338,7 +334,7 @@ static inline void make_wild(struct maker *maker, struct list *list)
 	}
 }
 
-/* An address that some list uses, of this or of another one */
+/* An address in some list, this one or another */
 static inline __u64 any_address(struct maker *maker, enum list_kind kind)
 {
 	unsigned int list = below(&maker->rng, maker->lists + 1);
@@ -349,7 +345,7 @@ static inline __u64 any_address(struct maker *maker, enum list_kind kind)
 				     bad_address(&maker->rng, kind);
 }
 
-/* Where the last entry of the list points to */
+/* The pointer of the last entry */
 static inline __u64 random_end(struct maker *maker, const struct list *list)
 {
 	switch (below(&maker->rng, 10)) {
@@ -373,7 +369,7 @@ static inline __u64 random_pending(struct maker *maker, struct list *list)
 {
 	const struct layout layout = {
 		.alignment = 4,
-		/* So that the futex is aligned */
+		/* Aligns the futex */
 		.rest = -list->futex_offset % 4,
 		.careful = true,
 		.futex_offset = list->futex_offset,
@@ -417,7 +413,7 @@ static inline void link_list(struct maker *maker, struct list *list)
 	put_pointer(maker, list->kind, list->head + 2 * size, list->pending);
 }
 
-/* Nothing is there, but it is a head that can be registered. */
+/* An unmapped head that can be registered */
 static inline __u64 bad_head(struct rng *rng, enum list_kind kind)
 {
 	__u64 head = bad_address(rng, kind) & -(__u64)size_of(kind);
@@ -454,8 +450,8 @@ static inline void make_random_list(struct maker *maker, enum list_kind kind, bo
 }
 
 /*
- * What is in the memory between the lists: words that look as if they were to be
- * marked, but are in no list.
+ * Fills the memory between the lists with words that look like locks of the task but
+ * are on no list.
  */
 static inline void make_background(struct maker *maker)
 {
@@ -468,8 +464,8 @@ static inline void make_background(struct maker *maker)
 }
 
 /*
- * Makes all lists of a thread, as many of set_robust_list2() as this at most. Tidy:
- * none is wild.
+ * Makes all lists of a thread, at most this many of set_robust_list2(), and no wild
+ * ones if tidy.
  */
 static inline void make_lists(struct maker *maker, bool tidy, bool have_compat,
 			      unsigned int most)

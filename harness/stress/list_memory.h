@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The memory that random lists are made in: a few small arenas, each page of
- * which is mapped in another way, and images of all of it that a model works on.
+ * Memory for random lists: a few small arenas of pages with different mappings, and an
+ * image of all arenas for the model
  */
 #ifndef LIST_MEMORY_H
 #define LIST_MEMORY_H
@@ -11,8 +11,8 @@
 #include "fuzz.h"
 
 /*
- * Two arenas for all lists, and one for 64-bit lists. A 32-bit sum that is not cut
- * to 32 bits misses them, and a 64-bit pointer that is cut finds another one.
+ * Two arenas for all lists, and one for 64-bit lists. A 32-bit sum without the wrap
+ * misses the first two, and a truncated 64-bit pointer hits a wrong arena.
  */
 #if __SIZEOF_LONG__ == 8
 # define ARENAS		3
@@ -42,9 +42,9 @@ enum mapping {
 struct memory {
 	unsigned int	page_size;
 	enum mapping	mapping[PAGES];
-	/* The offset of a page in the file is that in the image. */
+	/* A page has the same offset in the file and in the image. */
 	int		file;
-	/* As the program left it, and as the kernel should leave it */
+	/* The memory as the program leaves it, and as the kernel should leave it */
 	unsigned char	*before, *after;
 };
 
@@ -60,7 +60,7 @@ static inline bool page_writable(unsigned int page)
 	return memory.mapping[page] < READ_ONLY_ANON;
 }
 
-/* Does another process with a copy of the address space see the same memory? */
+/* Returns whether a process with a copied address space shares this page. */
 static inline bool page_shared(unsigned int page)
 {
 	switch (memory.mapping[page]) {
@@ -94,7 +94,7 @@ static inline __u64 image_address(size_t offset)
 	return page_address(offset / memory.page_size) + offset % memory.page_size;
 }
 
-/* Where these bytes are in the images, or false where they are not in an arena. */
+/* Finds these bytes in the images, or returns false if they are in no arena. */
 static inline bool find_image(__u64 address, unsigned int size, size_t *offset)
 {
 	__u64 arena_size = (__u64)ARENA_PAGES * memory.page_size;
@@ -119,7 +119,7 @@ static inline bool is_readable(__u64 address, unsigned int size, size_t *offset)
 
 static inline enum mapping random_mapping(struct rng *rng)
 {
-	/* Most of it can be written to. */
+	/* Most pages are writable. */
 	return once_in(rng, 4) ? (enum mapping)below(rng, MAPPINGS) :
 				 (enum mapping)below(rng, READ_ONLY_ANON);
 }
@@ -168,7 +168,7 @@ static inline void init_memory(void)
 	memory.after = map_shared(image_size());
 }
 
-/* Word by word: the string instructions of memcpy() are slow in an emulator. */
+/* Copies words, because the string instructions of memcpy() are slow in an emulator. */
 static inline void copy_page(void *to, const void *from)
 {
 	const __u64 *f = from;
@@ -189,8 +189,8 @@ static inline bool same_page(const void *a, const void *b)
 }
 
 /*
- * Gives the arenas the contents of the image "before", and some of the pages back
- * to the kernel, which has to get them again from the file.
+ * Copies the image "before" into the arenas, and drops some of the pages, so that the
+ * kernel has to read them from the file.
  */
 static inline void publish_image(struct rng *rng)
 {

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * The task of fuzz_lists that dies: it makes its lists, predicts what becomes of
- * them, and registers them.
- */
+/* The victim of fuzz_lists: it makes lists, predicts their end, and registers them. */
 #ifndef LIST_VICTIM_H
 #define LIST_VICTIM_H
 
@@ -18,9 +15,9 @@
 
 #define WAITERS		6
 #define TARGETS		3
-/* As many cases have the same arenas. */
+/* This many cases share the mappings of the arenas. */
 #define CASES_PER_MAP	64
-/* One case in so many has ballast. */
+/* One case in this many has ballast. */
 #define CASES_PER_BALLAST	600
 
 enum death {
@@ -47,22 +44,22 @@ static bool is_fork(enum death death)
 	return death >= FORK_EXITS;
 }
 
-/* A futex that threads wait for */
+/* A futex with waiters */
 struct target {
 	__u64	address;
-	/* In the images */
+	/* The offset in the images */
 	size_t		offset;
 	unsigned int	waiting, expected;
 };
 
 /*
- * A list in front of the others, of about as many entries of the task's own as an exit
- * handles: few are left for the other lists.
+ * A list before all others, with about as many held entries as one exit handles, so
+ * that few are left for the other lists
  */
 struct ballast {
 	struct robust_list_head32	head;
 	__u32				unused;
-	/* The last ones are in the list. */
+	/* The list has the last entries of this array. */
 	struct {
 		__u32	next;
 		__u32	word;
@@ -72,27 +69,27 @@ struct ballast {
 #define BALLAST_ADDRESS	0x90000000UL
 #define BALLAST_ENTRIES	ARRAY_SIZE(((struct ballast *)0)->entry)
 
-/* What the task that dies and the one that looks at it both know */
+/* Shared by the victim and the test */
 struct world {
 	__u64		seed;
 	unsigned int		number;
 	enum death		death;
 	bool			racy;
-	/* How many entries of the ballast are in its list, or 0 where there is none */
+	/* The number of entries of the ballast, or 0 */
 	unsigned int		ballast;
 	atomic_uint		ready;
-	/* What the threads wait for that nobody needs */
+	/* The futex of unused waiters */
 	atomic_uint		park;
 	unsigned int		targets;
 	struct target		target[TARGETS];
 	struct walk_model	model;
 	struct maker		maker;
-	/* 1: pointers are being rewritten, 2: they are not to be any more */
+	/* 1 while pointers are rewritten, 2 to end that */
 	atomic_uint		race;
-	/* How many were, between the registration of the lists and the death */
+	/* Rewritten pointers between registration and death */
 	atomic_uint		rewritten;
 	struct rng		race_rng;
-	/* Set by the task that dies, if it can not do what it is to do */
+	/* The line of the victim that failed, or 0 */
 	unsigned int		failed_line;
 };
 
@@ -101,7 +98,7 @@ static bool have_compat;
 static alignas(16) unsigned char stack[256 * 1024], leader_stack[16 * 1024];
 static struct ballast *ballast;
 
-/* For the task that dies, which has to tell what went wrong */
+/* A check in the victim */
 #define check(condition)					\
 	do {							\
 		if (!(condition) && !world->failed_line)	\
@@ -116,7 +113,7 @@ static void *wait_in_park(void *arg)
 	return NULL;
 }
 
-/* Moves waiters to a futex. Somebody who was woken before may still be on the way back. */
+/* Moves waiters to a futex. A waiter that was woken before may still be on its way back. */
 static unsigned int move_waiters(__u64 address, unsigned int count)
 {
 	unsigned int moved = 0;
@@ -133,7 +130,7 @@ static unsigned int move_waiters(__u64 address, unsigned int count)
 	return moved;
 }
 
-/* A futex word of the lists that threads can wait for */
+/* A futex word of the lists that can have waiters */
 static bool random_target(struct rng *rng, struct target *target)
 {
 	const struct maker *maker = &world->maker;
@@ -164,7 +161,7 @@ static void place_waiters(struct rng *rng)
 		if (!random_target(rng, target))
 			continue;
 		target->waiting = move_waiters(target->address, count);
-		/* Nobody can wait for private memory that cannot be written to. */
+		/* No thread can wait for a read-only private word. */
 		check(target->waiting == count ||
 		      !page_writable(target->offset / memory.page_size));
 		if (target->waiting)
@@ -199,7 +196,7 @@ static void register_list(const struct list *list, int index)
 	}
 }
 
-/* Only the words change from one case to another. */
+/* Only the words differ from case to case. */
 static void init_ballast(void)
 {
 	ballast = map_at(BALLAST_ADDRESS, sizeof(*ballast), PROT_READ | PROT_WRITE,
@@ -220,7 +217,7 @@ static void take_ballast(struct rng *rng)
 		ballast->entry[i].word = world->maker.tid;
 }
 
-/* All have their index before the first of them goes away. */
+/* Registers all lists before it drops the first one, so that their indexes differ. */
 static void register_lists(void)
 {
 	const struct maker *maker = &world->maker;
@@ -249,7 +246,7 @@ static void register_lists(void)
 	}
 }
 
-/* Each of these walks has limits of its own. */
+/* Each release has limits of its own. */
 static void predict_releases(void)
 {
 	const struct maker *maker = &world->maker;
@@ -289,7 +286,10 @@ static void predict(void)
 	if (world->ballast)
 		model->held_left -= world->ballast < HELD_LIMIT ? world->ballast : HELD_LIMIT;
 	predict_walks(false);
-	/* The lists of set_robust_list() come when the thread has the TID of the leader. */
+	/*
+	 * The walk over set_robust_list() comes after the thread has taken the TID of
+	 * the leader.
+	 */
 	if (world->death == THREAD_EXECS)
 		model->tid = getpid();
 	predict_walks(true);
@@ -303,7 +303,7 @@ static void predict(void)
 	}
 }
 
-/* What a task does to die with lists. The lists say who it is, so it makes them itself. */
+/* Prepares the death of a task. The words hold its TID, so the task makes its lists itself. */
 static void prepare_death(void)
 {
 	struct maker *maker = &world->maker;
@@ -322,7 +322,7 @@ static void prepare_death(void)
 		world->race_rng.state = rng_next(&maker->rng);
 		atomic_store(&world->race, 1);
 		wake(&world->race, 1);
-		/* Some lists have nothing that can be rewritten. */
+		/* Some lists have no pointer to rewrite. */
 		for (int i = 0; i < 1000 && !atomic_load(&world->rewritten); i++)
 			sched_yield();
 	}
@@ -343,7 +343,7 @@ static int die(void *arg)
 		break;
 	case THREAD_EXECS:
 		execl("/proc/self/exe", "fuzz_lists", "--empty", NULL);
-		/* With the leader, who would wait forever */
+		/* Ends the leader as well, which would wait forever. */
 		_exit(1);
 	case PROCESS_IS_KILLED:
 		atomic_store(&world->ready, 1);
@@ -367,7 +367,7 @@ static int lead(void *arg)
 		pause();
 }
 
-/* Rewrites the pointer of an entry while somebody else walks over it. */
+/* Rewrites the pointer of an entry during the walk. */
 static void rewrite_pointer(struct rng *rng)
 {
 	struct maker *maker = &world->maker;
@@ -389,8 +389,8 @@ static void rewrite_pointer(struct rng *rng)
 }
 
 /*
- * The tasks take turns, and on one CPU nobody has to tell another one that the
- * address space has changed. The race needs two.
+ * On one CPU the tasks take turns, and no TLB flush has to interrupt another CPU. A
+ * race needs two CPUs.
  */
 static void use_cpu(int cpu)
 {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the lists of tasks cost the kernel: one small table for each task that has
- * registered one, charged to its memory cgroup, and nothing when the task is gone.
+ * The kernel memory that lists cost: one small table per task that registers a list,
+ * charged to its memory cgroup, until the task exits
  *
  * memory [short]
- * memory churn		only takes tables, and gives them back
+ * memory churn		only allocates tables and frees them
  */
 
 #define _GNU_SOURCE
@@ -17,28 +17,27 @@
 #define CGROUP		"/sys/fs/cgroup/memory-test"
 
 /*
- * How much the kernel's memory may grow from one round to the next, in KiB. A leak
- * is in each round, so that the round with the least growth counts. The slabs that
- * the allocator keeps for each CPU and each size grow once in a while, by up to
- * some 300 KiB, and not in each round. A table is an object of 96 bytes: this is
- * what it takes to lose one in forty of a full round.
+ * KiB that the kernel's memory may grow per round. A leak shows in each round, so the
+ * test takes the round with the least growth. The allocator's slabs per CPU and size
+ * grow by up to 300 KiB now and then, but not in each round. Tables are objects of 96
+ * bytes, so the test notices the loss of one table in forty of a full round.
  */
 #define TOLERANCE	64
 #define ROUNDS		4
 
 /* Threads that hold lists at the same time */
 #define HOLDERS		1000
-/* More tables than the slab allocator keeps at hand */
+/* More tables than the slab allocator caches */
 #define CHURN		2000
 #define STACK		(64UL * 1024)
 
 static struct list lists[MAX_KINDS];
-/* few: the numbers are not compared, or nobody has the time. */
+/* few: shorter rounds, for a kernel whose numbers are not compared, or for the short form */
 static bool brief, few, keeps_freed_memory, have_cgroup;
 
 /*
- * Slab memory that is in use, in KiB. What memory.stat calls "kernel" is no measure:
- * it grows by some 80 KiB with every 25000 threads, whether they register lists or not.
+ * Slab memory in use, in KiB. The total "kernel" of memory.stat grows by some 80 KiB
+ * per 25000 threads, with or without lists, so it is no measure.
  */
 struct usage {
 	long	slab;
@@ -49,7 +48,7 @@ static struct usage sample(void)
 {
 	struct usage usage = { };
 
-	/* Otherwise each CPU has a share that it has not told yet. */
+	/* Each CPU keeps a part of the counters for itself until then. */
 	write_file("/proc/sys/vm/stat_refresh", "1");
 	usage.slab = read_number("/proc/meminfo", "SUnreclaim:");
 	if (have_cgroup)
@@ -58,8 +57,8 @@ static struct usage sample(void)
 }
 
 /*
- * The memory of tasks that are gone is freed some time later, and a memory cgroup
- * may know of it two seconds later.
+ * Waits, because the kernel frees the memory of dead tasks later, and updates the
+ * memory cgroup up to two seconds after that.
  */
 static struct usage settled(void)
 {
@@ -89,7 +88,7 @@ static long least_growth(const long *usage)
 	return least;
 }
 
-/* Rounds of the same */
+/* Repeats a round, and compares the memory after each. */
 static void check_rounds(const char *name, void (*round)(int n), int n)
 {
 	long slab[ROUNDS], cgroup[ROUNDS];
@@ -117,7 +116,7 @@ static void check_rounds(const char *name, void (*round)(int n), int n)
 		   "%s: the memory cgroup's slab memory does not grow", name);
 }
 
-/* All slots, and some of them twice */
+/* Registers all slots, and some of them twice. */
 static bool register_everything(void)
 {
 	bool good = true;
@@ -167,7 +166,7 @@ static void cycle_threads(int n)
 	}
 }
 
-/* The parent has a table, too. */
+/* The parent has a table as well. */
 static void fork_cycles(int n)
 {
 	need(register_everything(), "registration");
@@ -203,7 +202,7 @@ static void exec_cycles(int n)
 	need(waitpid(pid, &status, 0) == pid && !status, "exec");
 }
 
-/* Threads register and unregister as fast as they can, and one of them forks. */
+/* Threads register and unregister lists as fast as they can, and one of them forks. */
 static atomic_int racing;
 
 static void *race(void *arg)
@@ -235,7 +234,7 @@ static void race_cycles(int n)
 		pthread_join(thread[i], NULL);
 }
 
-/* Threads that do the same step at the same time, and are measured in between */
+/* Threads do the same step at the same time. The test measures between the steps. */
 enum step {
 	NOTHING,
 	REGISTER_ONE,
@@ -301,7 +300,10 @@ static void test_cost(void)
 
 	pthread_barrier_init(&before, NULL, HOLDERS + 1);
 	pthread_barrier_init(&after, NULL, HOLDERS + 1);
-	/* The C library would keep stacks of its own, and make each fork copy them. */
+	/*
+	 * Own stacks, because the C library would cache its stacks, and each fork would
+	 * copy them
+	 */
 	stacks = mmap(NULL, HOLDERS * STACK, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	need(stacks != MAP_FAILED, "mmap");
@@ -326,7 +328,7 @@ static void test_cost(void)
 		skip("the cost of a table", "KASAN makes memory larger");
 		return;
 	}
-	/* A table is 96 bytes, and 8 more are for what it is charged to. */
+	/* A table has 96 bytes, and 8 more for the memory cgroup. */
 	ok(bytes >= 90 && bytes <= 256, "a first list costs one small table");
 	ok(usage[REGISTER_ALL].slab - usage[REGISTER_ONE].slab <= TOLERANCE,
 	   "more lists cost nothing");

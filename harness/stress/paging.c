@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Pages of a list that another process provides, or does not provide, when the owner of
- * the locks dies (userfaultfd). What an exec waits for keeps nobody else from going on.
+ * Pages of a list that another process provides or withholds when the owner of the
+ * locks dies (userfaultfd). No other task waits for the pages with the owner's exec.
  */
 
 #define _GNU_SOURCE
@@ -12,7 +12,7 @@
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
-/* userfaultfd: the second half is in a page that another process is asked for. */
+/* userfaultfd for the page with the second half */
 static int uffd = -1;
 static char *backup[MAX_KINDS];
 
@@ -39,7 +39,7 @@ static bool ask_for(char *at, int fd)
 		backup[kind] = malloc(page);
 		memcpy(backup[kind], at, page);
 	}
-	/* Private memory and a file lose a page in different ways. */
+	/* Private memory and a file drop a page in different ways. */
 	if (madvise(at, page, MADV_DONTNEED))
 		return false;
 	if (at == region(0, WORDS) + 2 * page || at == region(1, WORDS) + 2 * page ||
@@ -50,7 +50,7 @@ static bool ask_for(char *at, int fd)
 	return !ioctl(uffd, UFFDIO_REGISTER, &range);
 }
 
-/* What the provider of pages does when it is asked for one */
+/* The action of the provider on a request for a page */
 enum provider {
 	SERVES,
 	GOES_AWAY,
@@ -89,7 +89,7 @@ struct exec_scenario {
 	enum provider	provider;
 };
 
-/* The provider is a child, and the only one that has the file of userfaultfd(). */
+/* The provider is a child. Only the child has the userfaultfd. */
 static int take_and_fork(struct victim *victim)
 {
 	const struct exec_scenario *exec = victim->data;
@@ -111,8 +111,8 @@ static void exec_true(struct victim *victim)
 }
 
 /*
- * The walk waits for a page, for as long as its provider likes. Nobody waits with it who
- * wants a PI futex of the task.
+ * The walk waits for a page as long as the provider likes. Callers for a PI futex of
+ * the task do not wait with it.
  */
 static void exit_in_handler(int signal)
 {
@@ -156,7 +156,7 @@ static int requeue(void)
 	return requeue_pi(from, &notes->pi) != 1 || !kill_and_reap(waiter);
 }
 
-/* Who waits for the lock until the owner is dead gets it. */
+/* A waiter that waits until the owner is dead gets the lock. */
 static pid_t start_pi_waiter(void)
 {
 	pid_t pid = need_child();
@@ -245,8 +245,8 @@ static void test_userfaultfd(void)
 		"from a process that sleeps, killed at exec",
 	};
 	/*
-	 * When the provider is gone, there is a page of zeroes. Its first entry has no next
-	 * one, and its words have no owner.
+	 * Without its provider, the page reads as zeroes: its first entry has a null
+	 * pointer, and its words have no owner.
 	 */
 	const int expected[3][PARTS] = {
 		{ LOCKS, LOCKS },
@@ -261,14 +261,14 @@ static void test_userfaultfd(void)
 	close(uffd);
 	uffd = -1;
 	for (int part = 0; part < PARTS; part++) {
-		/* A process that exits is not made to wait: the kernel asks nobody. */
+		/* An exiting process does not wait: the kernel asks no provider. */
 		struct scenario exit = {
 			"from another process, at exit", part, .spoil = ask_for,
 		};
 
 		run(&exit);
 		for (int i = SERVES; i <= SLEEPS; i++) {
-			/* The list of set_robust_list() is the base's, and so is its wait. */
+			/* set_robust_list() waits as on the base, and is not tested here. */
 			struct exec_scenario exec = {
 				.scenario = { names[i], part, .spoil = ask_for,
 					      .new_only = i == SLEEPS },

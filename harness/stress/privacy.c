@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who may read the lists of other processes: get_robust_list2() answers nobody whom
- * get_robust_list() does not answer.
+ * Permissions to read the lists of other processes: get_robust_list2() permits what
+ * get_robust_list() permits.
  */
 
 #define _GNU_SOURCE
@@ -15,7 +15,7 @@
 #define SOMEBODY	1000
 #define SOMEBODY_ELSE	1001
 
-/* A process with lists, and what it does to itself before others look at it */
+/* A process with lists, and its own change of credentials before others read it */
 struct target {
 	const char	*name;
 	bool		(*prepare)(void);
@@ -29,7 +29,7 @@ struct reader {
 
 static struct list lists[MAX_KINDS];
 
-/* Who a process is */
+/* Takes the identity of a user. */
 static bool become(unsigned int id)
 {
 	return !setgroups(0, NULL) && !setresgid(id, id, id) && !setresuid(id, id, id);
@@ -40,7 +40,7 @@ static bool be_root(void)
 	return true;
 }
 
-/* Becoming somebody makes a process undumpable until it says otherwise. */
+/* A change of identity makes a process undumpable until it calls prctl(). */
 static bool be_somebody(void)
 {
 	return become(SOMEBODY) && !prctl(PR_SET_DUMPABLE, 1);
@@ -61,7 +61,7 @@ static bool be_root_undumpable(void)
 	return !prctl(PR_SET_DUMPABLE, 0);
 }
 
-/* Real and saved user are not the effective one. */
+/* The real and saved users differ from the effective one. */
 static bool be_half_root(void)
 {
 	return !setresgid(SOMEBODY, SOMEBODY, SOMEBODY) && !setresuid(SOMEBODY, SOMEBODY, 0) &&
@@ -90,7 +90,7 @@ static bool be_capable(unsigned int id, __u32 permitted, __u32 effective)
 	       !prctl(PR_SET_DUMPABLE, 1);
 }
 
-/* More capabilities than the reader has */
+/* The target has a capability that the reader lacks. */
 static bool be_somebody_with_capability(void)
 {
 	return be_capable(SOMEBODY, 1 << CAP_SYS_NICE, 0);
@@ -101,7 +101,7 @@ static bool be_debugger(void)
 	return be_capable(SOMEBODY_ELSE, 1 << CAP_SYS_PTRACE, 1 << CAP_SYS_PTRACE);
 }
 
-/* What is permitted and not effective does not help. */
+/* A permitted capability that is not effective does not help. */
 static bool be_idle_debugger(void)
 {
 	return be_capable(SOMEBODY_ELSE, 1 << CAP_SYS_PTRACE, 0);
@@ -116,7 +116,7 @@ static bool enter_user_namespace(unsigned int id)
 	       write_file("/proc/self/uid_map", map) && write_file("/proc/self/gid_map", map);
 }
 
-/* All capabilities, in a namespace of its own */
+/* All capabilities, in its own user namespace */
 static bool be_root_of_namespace(void)
 {
 	return be_somebody() && enter_user_namespace(SOMEBODY) && !prctl(PR_SET_DUMPABLE, 1);
@@ -145,7 +145,7 @@ static int take_as(struct victim *victim)
 	return 0;
 }
 
-/* What a reader gets: 0 or an error */
+/* The answers to a reader: 0 or an error */
 struct answers {
 	int	legacy;
 	int	lists[MAX_KINDS];
@@ -181,7 +181,7 @@ static void read_lists(const struct reader *reader, pid_t pid, struct answers *a
 			answers->right &= head == (uintptr_t)lists[kind].head &&
 					  ret == (long)type_of(kind);
 	}
-	/* Not even that there is no list */
+	/* Without permission, an empty slot also gives EPERM. */
 	head = ~0ULL;
 	answers->empty = ask(pid, LISTS_PER_TASK, &head, &ret);
 	answers->untouched &= head == ~0ULL;
@@ -253,7 +253,7 @@ static void test_access(void)
 	check_access(&half_root, &by_somebody, EPERM, "");
 	check_access(&with_capability, &by_somebody, EPERM, "");
 
-	/* It is the real user who asks. */
+	/* The real user counts. */
 	check_access(&somebody, &by_effective, 0, "");
 	check_access(&somebody_else, &by_effective, EPERM, "");
 
@@ -266,16 +266,16 @@ static void test_access(void)
 	check_access(&somebody, &by_namespaced, EPERM, "");
 	check_access(&root, &by_namespaced, EPERM, "");
 	check_access(&namespaced, &by_namespaced, EPERM, " beside it");
-	/* Who has made a namespace may do everything in it. */
+	/* The creator of a namespace has all rights in it. */
 	check_access(&namespaced, &by_somebody, 0, " of its own");
 	check_access(&namespaced, &by_somebody_else, EPERM, "");
 	check_access(&namespaced, &by_root, 0, "");
 
-	/* There, the TID of the target is nobody's. */
+	/* The TID of the target does not exist in the namespace. */
 	check_access(&somebody, &by_pid_namespaced, ESRCH, "");
 }
 
-/* Yama restricts who may attach, which this is not. */
+/* Yama restricts attaching, not reading. */
 static void test_yama(void)
 {
 	const char *scope = "/proc/sys/kernel/yama/ptrace_scope";
@@ -285,7 +285,7 @@ static void test_yama(void)
 		skip("levels of Yama", "no CONFIG_SECURITY_YAMA");
 		return;
 	}
-	/* Level 3 cannot be left again. */
+	/* Level 3 is final. */
 	for (; level[0] <= '3'; level[0]++) {
 		need(write_file(scope, level), scope);
 		snprintf(more, sizeof(more), ", Yama at level %s", level);
@@ -297,7 +297,7 @@ static void test_yama(void)
 	}
 }
 
-/* Kernel threads have no lists, and that is nobody's secret but root's. */
+/* Kernel threads have no lists, and only root may learn that. */
 static void test_kernel_thread(void)
 {
 	__u64 head = ~0ULL;

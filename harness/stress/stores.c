@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the kernel writes: get_robust_list2() stores the head and nothing else, and the
- * walk writes to futex words only.
+ * Writes of the kernel: get_robust_list2() stores the head only, and the walk changes
+ * futex words only.
  */
 
 #define _GNU_SOURCE
@@ -11,8 +11,8 @@
 static struct list lists[MAX_KINDS];
 
 /*
- * The stored value is the head, in all of its bytes, for every address and at every
- * place, and no byte beside it changes.
+ * The kernel stores all bytes of the head, for every head address, at every place, and
+ * changes no byte beside them.
  */
 #define PLACES	(64 + 8)
 
@@ -47,7 +47,7 @@ static bool left_alone(unsigned char *buffer, int index, unsigned int flags, int
 	return true;
 }
 
-/* Heads that say something in each of their bits, those of kernel addresses included */
+/* Heads with a distinct pattern in each bit, kernel addresses included */
 static uintptr_t head_address(enum kind kind, int n)
 {
 	static const uintptr_t special[] = {
@@ -73,7 +73,7 @@ static void test_stored_bytes(void)
 	bool good = true, alone = true;
 	int count = 0;
 
-	/* There is no table yet, then one with a single list. */
+	/* Without a table, and with a table of one list */
 	for (int i = 0; i < LISTS_PER_TASK; i++)
 		alone &= left_alone(buffer, i, 0, ENOENT);
 	need(register_list(&lists[LIST32]), "set_robust_list2");
@@ -108,7 +108,7 @@ static void test_stored_bytes(void)
 	free(buffer);
 }
 
-/* Where user space has no business, nothing is stored; at the end of a page, no more than fits. */
+/* The kernel stores nothing at addresses outside of user memory, and no part of a head. */
 static void test_bad_places(void)
 {
 	static const uintptr_t bad[] = {
@@ -156,7 +156,7 @@ static void test_bad_places(void)
 	set_robust_list2(NULL, 0, ROBUST_LIST_UNREGISTER);
 }
 
-/* The walk over the lists changes the words of the owner's locks, and no other byte. */
+/* The walk changes the words of locks that the owner holds, and no other byte. */
 static int take_lists(struct victim *victim)
 {
 	(void)victim;
@@ -173,7 +173,7 @@ static void test_walk_writes(void)
 
 	memset(memory, 0x5a, size);
 	pid = start(take_lists, NULL, NULL);
-	/* Somebody else has these, and nobody has those. */
+	/* Foreign locks and free locks */
 	for (int i = 0; i < KINDS; i++) {
 		atomic_store(word_of(&lists[i], 3), getpid());
 		atomic_store(word_of(&lists[i], 4), 0);

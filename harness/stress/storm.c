@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * storm ROUNDS SEED: in each round a process whose threads take and release robust
- * locks on several lists is killed at some moment, while threads of other processes
- * take the same locks. In some rounds one of its threads calls execve() before that.
- * Afterwards
+ * storm ROUNDS SEED: in each round a process dies at a random moment, while its threads
+ * and threads of other processes take and release the same robust locks on several
+ * lists. In some rounds one thread of the process calls execve() before. Afterwards
  *
- * - nobody hangs: who waited for a lock of the dead process has got it, and has
- *   handed it on,
+ * - no thread hangs: each waiter for a lock of the dead process has got the
+ *   lock and passed it on,
  * - no lock is lost: every survivor takes every lock once more,
- * - no lock of a living thread was marked or given to somebody else.
+ * - no lock of a living thread was marked or given to another thread.
  *
- * The seed makes the threads do the same, but when the process is killed in relation
- * to that is chance.
+ * A seed repeats the actions of the threads, but not the moment of the kill.
  */
 
 #define _GNU_SOURCE
@@ -34,9 +32,9 @@
 struct shared {
 	__u64	seed;
 	atomic_uint	round;
-	/* Has the process of this round died? */
+	/* The process of this round has died. */
 	atomic_bool	killed;
-	/* Is a thread of it to exec, and has one begun to? */
+	/* A thread of the process will exec, and has begun to. */
 	bool		to_exec;
 	atomic_bool	execs;
 	/* Survivors that are ready for the next round */
@@ -106,9 +104,9 @@ static bool release(struct locker *locker, unsigned int list, struct lock *lock)
 }
 
 /*
- * The thread that execs keeps its locks, and the new program waits for its end. A lock
- * in the list of set_robust_list() would never be free again, because the kernel walks
- * that one when the thread has another TID.
+ * A thread that execs keeps its locks, and the new program waits for the kill. A lock
+ * on the list of set_robust_list() would stay locked forever, because the kernel walks
+ * that list after the thread has got another TID.
  */
 static void exec_with_locks(const unsigned int *list, unsigned int count)
 {
@@ -122,7 +120,7 @@ static void exec_with_locks(const unsigned int *list, unsigned int count)
 	must(!"exec");
 }
 
-/* Takes a few locks, in order so that nobody waits in a circle, and releases them. */
+/* Takes a few locks in order, which excludes a deadlock, and releases them. */
 static bool take_some(struct locker *locker)
 {
 	unsigned int held[MOST_HELD], list[MOST_HELD], count = 0, number = 0;
@@ -135,7 +133,7 @@ static bool take_some(struct locker *locker)
 			return false;
 		held[count++] = number++;
 	}
-	/* A thread alone may go, too. */
+	/* A single thread may exit as well. */
 	if (!locker->survivor && once_in(&locker->rng, 300))
 		syscall(SYS_exit, 0);
 	if (!locker->survivor && shared->to_exec && once_in(&locker->rng, 30))
@@ -169,7 +167,7 @@ static void run_victims(void)
 	int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
 		    CLONE_SYSVSEM;
 
-	/* There are no new threads while another one execs. */
+	/* No thread can start while another one execs. */
 	for (int i = 1; i < VICTIMS; i++)
 		must(clone(run_victim, stacks[i] + sizeof(stacks[i]), flags,
 			   &shared->victim[i]) > 0 || atomic_load(&shared->execs));
@@ -194,7 +192,10 @@ static void *run_survivor(void *arg)
 		while (!atomic_load(&shared->killed))
 			if (!take_some(locker))
 				return NULL;
-		/* The process is dead: every lock has to be free, or its survivor lets go. */
+		/*
+		 * The process is dead: each lock is free or has a survivor that
+		 * releases it.
+		 */
 		for (int i = 0; i < LOCKS; i++) {
 			unsigned int list = below(&locker->rng, LISTS);
 
@@ -248,7 +249,10 @@ static bool wait_for_survivors(void)
 	return !atomic_load(&shared->failed);
 }
 
-/* Some moment: from the first thread's first instructions to a while after the last. */
+/*
+ * Waits a random time, from the first instructions of the first thread until after the
+ * last thread has started.
+ */
 static void let_victims_run(struct rng *rng)
 {
 	unsigned int locks = below(rng, 16) * below(rng, 100);
@@ -310,7 +314,7 @@ int main(int argc, char *argv[])
 	unsigned int rounds, round = 0;
 	bool good;
 
-	/* What has been executed waits to be killed. */
+	/* The new program waits for the kill. */
 	if (argc == 2 && !strcmp(argv[1], "--pause"))
 		for (;;)
 			pause();

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Robust locks as a C library has them, on several lists of a thread: each lock
- * can be in any list, of any width, of the thread that has it.
+ * Robust locks as in a C library, on several lists per thread. The owner of a lock may
+ * put it on any of its lists, of either width.
  */
 #ifndef STORM_LOCKS_H
 #define STORM_LOCKS_H
 
 #include "fuzz.h"
 
-/* set_robust_list() and two of each width, or four of the only one */
+/* set_robust_list() and two lists of each width, or four of the only width */
 #define LISTS		5
 
-/* What a thread needs to take locks. The kernel reads the heads when it dies. */
+/* The state of a thread for its locks. The kernel reads the heads at exit. */
 struct locker {
 	union head	head[LISTS];
 	__u32	tid;
-	/* Is it to survive? Then something is wrong if it does not get a lock. */
+	/* A survivor must get every lock. */
 	bool		survivor;
 	struct rng	rng;
 };
@@ -37,7 +37,7 @@ static inline void set_locker_pending(struct locker *locker, unsigned int list, 
 	set_pending(type_of(list), &locker->head[list], lock);
 }
 
-/* A list's first pointer is at the beginning of the head, whatever its width. */
+/* The first pointer is at the start of the head in either width. */
 static inline void link_lock(struct locker *locker, unsigned int list, struct lock *lock)
 {
 	store_pointer(type_of(list), &lock->next, load_pointer(list, &locker->head[list]), 0);
@@ -69,7 +69,7 @@ static inline void register_lists(struct locker *locker)
 
 enum lock_result { LOCKED, LOCKED_FROM_DEAD, LOCK_HANGS, LOCK_BROKEN };
 
-/* Something is wrong when a survivor waits for a lock for so long. */
+/* Seconds after which a survivor that waits counts as hanging */
 #define LOCK_SECONDS	120
 
 static inline enum lock_result take_lock(struct locker *locker, unsigned int list,
@@ -86,7 +86,7 @@ static inline enum lock_result take_lock(struct locker *locker, unsigned int lis
 				break;
 			continue;
 		}
-		/* Only a dead owner is marked, and whoever comes next takes the mark away. */
+		/* Only locks of dead owners are marked, and the next owner clears the mark. */
 		if (word & FUTEX_OWNER_DIED)
 			return LOCK_BROKEN;
 		wanted = word | FUTEX_WAITERS;
@@ -95,7 +95,7 @@ static inline enum lock_result take_lock(struct locker *locker, unsigned int lis
 		if (wait_seconds(&lock->futex, wanted, LOCK_SECONDS) == -ETIMEDOUT &&
 		    locker->survivor)
 			return LOCK_HANGS;
-		/* The thread that woke this one did not see whether there are others. */
+		/* The waker does not know whether there are more waiters. */
 		waiters = FUTEX_WAITERS;
 	}
 	link_lock(locker, list, lock);
@@ -103,7 +103,7 @@ static inline enum lock_result take_lock(struct locker *locker, unsigned int lis
 	return word & FUTEX_OWNER_DIED ? LOCKED_FROM_DEAD : LOCKED;
 }
 
-/* Returns whether the lock was still the thread's own. */
+/* Returns whether the lock was still owned by the thread. */
 static inline bool release_lock(struct locker *locker, unsigned int list, struct lock *lock)
 {
 	int op = FUTEX_WAKE | FUTEX_ROBUST_UNLOCK |
@@ -114,7 +114,7 @@ static inline bool release_lock(struct locker *locker, unsigned int list, struct
 	unlink_lock(locker, list, lock);
 	word = locker->tid;
 	if (once_in(&locker->rng, 3)) {
-		/* The kernel does all of it, if there is a waiter. */
+		/* The kernel unlocks if there is a waiter. */
 		if (!atomic_compare_exchange_strong(&lock->futex, &word, 0))
 			syscall(SYS_futex, &lock->futex, op, 1, NULL,
 				pending_of(type_of(list), &locker->head[list]), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A model of the lists that one thread has registered: what each call returns and
- * changes. Written from the contract, not from the kernel.
+ * A model of the lists of one thread: results and effects of each call, by the contract
+ * and not by the kernel code
  */
 #ifndef TABLE_MODEL_H
 #define TABLE_MODEL_H
@@ -10,7 +10,7 @@
 
 #define SLOTS	LISTS_PER_TASK
 
-/* What get_robust_list2() can tell of a slot */
+/* The registration of a slot as get_robust_list2() returns it */
 struct registration {
 	__u64	head;
 	__u32	used;
@@ -27,11 +27,11 @@ struct set_call {
 	__u64	head;
 	__s32		index;
 	__u32	flags;
-	/* Does the calling convention have 64-bit pointers? */
+	/* Whether the calling convention has 64-bit pointers */
 	bool		is_64bit;
 };
 
-/* The result, and the slot that becomes something else, or -1 */
+/* The result, and the index of the slot that changes, or -1 */
 struct prediction {
 	long			result;
 	int			slot;
@@ -64,7 +64,7 @@ static inline struct prediction predict_set(const struct registration *slots,
 	if (call->flags & ~known)
 		return p;
 
-	/* At most one */
+	/* At most one operation */
 	if (operation & (operation - 1))
 		return p;
 
@@ -114,8 +114,8 @@ static inline struct prediction predict_set(const struct registration *slots,
 }
 
 /*
- * What get_robust_list2() returns for a thread that exists and may be read, and
- * whose slot is this one.
+ * Returns the result of get_robust_list2() for this slot of a thread that exists and
+ * may be read.
  */
 static inline long predict_get(struct registration slot, bool writable)
 {

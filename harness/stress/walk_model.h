@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A model of what happens to the futexes of a thread that exits: the walk over a
- * list of each kind, and what is done for a futex. It works on the image "after".
+ * A model of the exit of a thread: the walk over a list of each kind, and the handling
+ * of a futex, on the image "after"
  */
 #ifndef WALK_MODEL_H
 #define WALK_MODEL_H
@@ -22,7 +22,7 @@ static inline bool is_legacy(enum list_kind kind)
 	return kind == LEGACY || kind == LEGACY_COMPAT;
 }
 
-/* Returns the type of the pointers. */
+/* Returns the pointer width as a list type. */
 static inline unsigned int type_of(enum list_kind kind)
 {
 	if (kind == LEGACY)
@@ -35,12 +35,12 @@ static inline unsigned int size_of(enum list_kind kind)
 	return pointer_size(type_of(kind));
 }
 
-/* Addresses at which a waiter is to be woken, once for each time */
+/* Addresses of wakeups, one per wakeup */
 #define MAX_WAKES	8192
 
 struct walk_model {
 	__u32		tid;
-	/* How many more entries that the task holds this exit handles */
+	/* The number of held entries that this exit may still handle */
 	unsigned int	held_left;
 	unsigned int	marked, wakes;
 	__u64		woken[MAX_WAKES];
@@ -68,7 +68,7 @@ static inline void model_wake(struct walk_model *model, __u64 address)
 	model->woken[model->wakes++] = address;
 }
 
-/* Whose futex it is, or false where that cannot be read */
+/* Reads the owner of a futex, or returns false if the word is unreadable. */
 static inline bool model_owner(__u64 address, __u32 *owner)
 {
 	__u64 word;
@@ -106,8 +106,8 @@ static inline bool model_death(struct walk_model *model, __u64 address, bool pi,
 }
 
 /*
- * Returns whether the walk can go on. An entry that is list_op_pending, too, is handled
- * at the end, and the list has nothing of the task's here.
+ * Returns whether the walk can go on. It handles list_op_pending at the end, and counts
+ * that entry on the list as not held.
  */
 static inline bool model_entry(struct walk_model *model, enum list_kind kind, __u64 address,
 			       bool pi, bool pending, unsigned int *limit)
@@ -129,7 +129,10 @@ static inline bool model_entry(struct walk_model *model, enum list_kind kind, __
 
 static inline void model_walk(struct walk_model *model, enum list_kind kind, __u64 head)
 {
-	/* Of a list of set_robust_list(): entries. Of another one: entries of others */
+	/*
+	 * Counts all entries of a list of set_robust_list(), foreign entries of any
+	 * other list
+	 */
 	unsigned int limit = ROBUST_LIST_LIMIT;
 	__u64 entry, pending, futex_offset, next = 0;
 	unsigned int size = size_of(kind);

@@ -1,31 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The longest exit that a task without privileges can arrange for itself: ten lists,
- * with more entries in them than the kernel handles. It is measured, beside the same
- * with set_robust_list(), and while it lasts, another task on the same CPU has to get
- * its share. worst_threads does that for many threads.
+ * The longest exit that an unprivileged task can arrange: ten lists with more entries
+ * than the kernel handles. The test compares it with set_robust_list(). Another task on
+ * the same CPU must get its share during the exit. worst_threads does this for many
+ * threads.
  *
  * worst_exit [short] [icount]
  *
- * With "icount", the guest has been started with ICOUNT=1: a nanosecond is an
- * instruction.
+ * "icount" means that the guest runs with ICOUNT=1: a nanosecond is an instruction.
  */
 
 #define _GNU_SOURCE
 
 #include "adversity.h"
 
-/* How long the other task may have to wait for its turn, in seconds: some ticks */
+/* Seconds that the other task may have to wait for its turn: some ticks */
 #define LONGEST_GAP	0.02
-/* Which part of the CPU it has to get */
+/* The least share of the CPU for the other task */
 #define LEAST_SHARE	0.2
 
-/* How many exits are compared */
+/* Number of exits in a comparison */
 #define EXITS		5
 
 #define FIRST_LIST	(AREA + (1UL << 24))
 
-/* Of all lists of a task together: what it holds, and what it does not */
+/* Over all lists of a task: held entries, and entries that are not held */
 static int nr_lists, nr_entries, nr_free_entries, nr_far_entries;
 static cpu_set_t first_cpu, other_cpu;
 static bool have_other_cpu, icount;
@@ -33,9 +32,9 @@ static bool have_other_cpu, icount;
 static struct meter {
 	atomic_int	runs;
 	atomic_int	stopped;
-	/* In nanoseconds */
+	/* Nanoseconds */
 	atomic_uint	longest;
-	/* Who takes pages away */
+	/* The process that takes pages away */
 	pid_t		taker;
 	atomic_int	copies_ready;
 } *meter = (void *)AREA;
@@ -71,8 +70,8 @@ static size_t stride(enum kind kind)
 }
 
 /*
- * Where a walk comes from one page to another with each step, all of the pages come
- * in turn: consecutive entries are one page and one entry apart.
+ * If each step of a walk leads to another page, the walk visits all pages in turn:
+ * consecutive entries are one page and one entry apart.
  */
 static char *nth_entry(const struct worst *worst, const struct list *list, int n)
 {
@@ -81,7 +80,7 @@ static char *nth_entry(const struct worst *worst, const struct list *list, int n
 
 	if (worst->shape != FAR_APART)
 		return entry_of(list, n);
-	/* A step of 17 pages, because a fault brings the neighbours of a page along. */
+	/* Steps of 17 pages, because a fault maps the neighbours of a page as well */
 	return entry_of(list, (n * 17 % pages) * per_page + n / pages);
 }
 
@@ -107,7 +106,7 @@ static void build(const struct worst *worst, const struct list *list)
 	set_next(list, from, worst->shape == CIRCLE ? list->entry : (char *)list->head);
 }
 
-/* How many entries the kernel handles, and how many it looks at */
+/* Numbers of entries that the kernel handles, and that it visits */
 static int handled(const struct worst *worst)
 {
 	int all = worst->lists * worst->entries;
@@ -127,13 +126,13 @@ static int visited(const struct worst *worst)
 
 	if (worst->shape == FREE_LOCKS)
 		return worst->lists * others;
-	/* One more lap, or part of it, finds out that nothing is left. */
+	/* The kernel needs up to one more lap to reach its limit of foreign entries. */
 	if (worst->shape == CIRCLE && worst->kind != LEGACY)
 		return handled(worst) + worst->lists * ROBUST_LIST_LIMIT;
 	return handled(worst);
 }
 
-/* A process with the same memory takes the pages away, as often as it can. */
+/* A process with the same memory takes the pages away as often as it can. */
 static int take_pages_away(void *arg)
 {
 	sched_setaffinity(0, sizeof(other_cpu), &other_cpu);
@@ -184,17 +183,17 @@ static int take(struct victim *victim)
 	return 0;
 }
 
-/* Locks that are not as they should be, in all tests */
+/* Locks in a wrong state, over all tests */
 static int badly_handled;
 
-/* The memory is that of a file: it goes away with the test, and not with the process. */
+/* File memory outlives the process, so that the test can check it. */
 static pid_t start_worst(const struct worst *worst)
 {
 	map_shared(FIRST_LIST, worst->lists * size_of(worst));
 	return start(take, NULL, worst);
 }
 
-/* How long the exit takes, in seconds */
+/* Returns the seconds that the exit takes. */
 static double end_worst(const struct worst *worst, pid_t pid)
 {
 	double start = now(), end;
@@ -235,7 +234,7 @@ static void run_meter(void)
 		while (!atomic_load(&meter->runs))
 			nap();
 		atomic_store(&meter->stopped, 0);
-		/* What came after the last turn is a gap, too. */
+		/* The time since the last turn is a gap as well. */
 		for (last = now(), runs = true; runs;) {
 			double time;
 			unsigned int gap;
@@ -259,7 +258,7 @@ static double cpu_time(pid_t pid)
 	return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-/* How long the same exit takes without lists */
+/* Reports the time of an exit. Returns that of the same exit without lists. */
 static double report(const struct worst *worst, double time)
 {
 	struct worst nothing = *worst;
@@ -286,7 +285,7 @@ static struct worst longest_of(enum kind kind, enum shape shape)
 		return worst;
 	if (shape == FREE_LOCKS)
 		worst.entries = nr_free_entries;
-	/* One page fault for each entry would take minutes. */
+	/* One page fault per entry would take minutes. */
 	if (shape == FAR_APART) {
 		worst.lists = 1;
 		worst.entries = nr_far_entries;
@@ -320,9 +319,9 @@ static void test_longest(enum shape shape)
 }
 
 /*
- * A page that is mapped privately again and again has been filled once, and each copy is
- * made when the kernel marks the first lock in it. The copies are gone with the memory,
- * so that a process which shares it has to look at them.
+ * One filled page is mapped privately many times, and the kernel copies it when it
+ * marks the first lock in each mapping. The copies are freed with the address space, so
+ * a process that shares it checks them.
  */
 #define COPY_ENTRIES	(AREA + (1UL << 24))
 #define COPY_WORDS	(AREA + (1UL << 26))
@@ -396,11 +395,11 @@ static double less(double a, double b)
 	return a < b ? a : b;
 }
 
-/* Lists as long as those of set_robust_list(). The shortest of some exits is compared. */
+/* Compares lists as long as those of set_robust_list(), by the shortest of some exits. */
 static void test_like_legacy(enum shape shape)
 {
 	double least[] = { 1e9, 1e9, 1e9 }, base = 1e9, slowest = 0, legacy;
-	/* The limit of set_robust_list() ends the first lap, the limit of others a second one. */
+	/* set_robust_list() stops in the first lap, other lists after a second one. */
 	const int laps = shape == CIRCLE ? 2 : 1;
 
 	for (int i = 0; i < EXITS; i++) {
@@ -422,7 +421,7 @@ static void test_like_legacy(enum shape shape)
 	ok(slowest <= 1.25 * laps * legacy, "%s: as fast as set_robust_list()", shape_names[shape]);
 }
 
-/* Another task runs while the longest of them lasts. */
+/* Another task runs during the longest exit. */
 static void test_others_run(enum shape shape)
 {
 	struct worst worst = longest_of(LIST32, shape);
@@ -440,13 +439,13 @@ static void test_others_run(enum shape shape)
 	time = end_worst(&worst, pid);
 	share = (cpu_time(meter_pid) - share) / time;
 	atomic_store(&meter->runs, 0);
-	/* The other task is at the end of its last turn. */
+	/* The other task has ended its last turn. */
 	while (!atomic_load(&meter->stopped))
 		nap();
 	gap = atomic_load(&meter->longest) / 1e9;
 	say("%s, another task runs: %.6f s, it gets %.0f %% of the CPU, waits for %.6f s at most",
 	    shape_names[shape], time, share * 100, gap);
-	/* Otherwise it waits for whatever the machine is busy with, too. */
+	/* Without icount, the gap includes waits for other work of the machine. */
 	if (icount)
 		ok(gap <= LONGEST_GAP, "%s: others run within %.2f s", shape_names[shape],
 		   LONGEST_GAP);
@@ -455,7 +454,7 @@ static void test_others_run(enum shape shape)
 
 int main(int argc, char **argv)
 {
-	/* KASAN costs ten times as much. */
+	/* KASAN makes the test ten times slower. */
 	const bool brief = has_argument(argc, argv, "short") || have_kasan();
 	cpu_set_t cpus;
 
@@ -463,7 +462,7 @@ int main(int argc, char **argv)
 	icount = has_argument(argc, argv, "icount");
 	map_shared(AREA, sizeof(*meter));
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	/* Soft lockups are reported after twice this time. */
+	/* The kernel reports a soft lockup after twice this time. */
 	if (write_file("/proc/sys/kernel/watchdog_thresh", "1"))
 		say("a soft lockup is reported after 2 s");
 	if (write_file("/proc/sys/kernel/hung_task_timeout_secs", "2"))

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The longest exit of a process whose threads share one circle of entries: each of them
- * has registered it ten times. An entry has one place in memory and, because each
- * thread's head has another futex_offset, one futex word per thread. So the time may
- * grow with the words that hold the thread's TID, and with nothing else.
+ * The longest exit of a process whose threads share one circle of entries, which each
+ * of them has registered ten times. Each entry exists once. Each thread's head has
+ * another futex_offset, so an entry has one futex word per thread. The time may grow
+ * with the number of words that hold the TID of their thread, and with nothing else.
  *
  * worst_threads [short] [icount]
  *
- * With "icount", the guest has been started with ICOUNT=1: a nanosecond is an
- * instruction.
+ * "icount" means that the guest runs with ICOUNT=1: a nanosecond is an instruction.
  */
 
 #define _GNU_SOURCE
@@ -20,27 +19,27 @@
 #define MOST_THREADS	64
 #define STACK		32768
 
-/* The circle of 32-bit pointers, which is the densest one, and what comes behind it */
+/* The circle of 32-bit pointers, the densest one, and the words behind it */
 #define ENTRIES		(AREA + (1UL << 24))
 #define HEADS		(AREA + (1UL << 23))
 
-/* How often a thread registers its list */
+/* Registrations per thread */
 static int nr_lists = LISTS_PER_TASK;
 static int nr_threads, nr_entries;
 static bool icount;
 
 static struct notes {
 	atomic_int	ready;
-	/* What the threads do without */
+	/* A run without lists, for comparison */
 	bool		no_lists;
 	bool		legacy;
 	__u32		extra;
-	/* How many words of a thread hold its TID */
+	/* Words per thread that hold its TID */
 	int		held;
 } *notes = (void *)AREA;
 
 struct own {
-	/* For set_robust_list() */
+	/* The head for set_robust_list() */
 	union head	legacy;
 	union head	head;
 };
@@ -58,8 +57,8 @@ static void make_head(unsigned int type, union head *head, long offset)
 }
 
 /*
- * A list of set_robust_list() in a 64-bit program goes along the same circle in steps of
- * two entries: they are made for that, see make_circle().
+ * A list of set_robust_list() in a 64-bit program follows the same circle in steps of
+ * two entries, see make_circle().
  */
 static void *run_thread(void *arg)
 {
@@ -99,7 +98,7 @@ static void run_process(void)
 		pause();
 }
 
-/* Entries are as far apart as the list's pointers are long. */
+/* The distance of entries is the width of a pointer. */
 static void make_circle(int stride)
 {
 	for (int i = 0; i < nr_entries; i += stride / 4) {
@@ -122,7 +121,7 @@ static int marked(int thread)
 	return count;
 }
 
-/* From SIGKILL until waitpid() has seen the end, in seconds */
+/* Returns the seconds from SIGKILL until waitpid() returns. */
 static double time_death(bool *good)
 {
 	const size_t size = (size_t)(nr_threads + 1) * nr_entries * sizeof(__u32);
@@ -157,7 +156,7 @@ enum mode {
 
 static const char * const mode_names[] = { "nobody's", "its own", "its own with FUTEX_WAITERS" };
 
-/* What the lists cost, in seconds */
+/* Returns the seconds that the lists cost. */
 static double cost(enum mode mode, int threads, bool legacy, bool *good)
 {
 	double with, without;
@@ -183,7 +182,7 @@ static double per_word(double seconds, int threads)
 	return seconds * 1e9 / ((double)threads * nr_entries);
 }
 
-/* Nothing in the circle is the threads': ten times what one list costs today. */
+/* Threads that hold no entry pay ten times as much as for one list of set_robust_list(). */
 static void test_not_owned(int threads)
 {
 	bool good = true;
@@ -202,7 +201,7 @@ static void test_not_owned(int threads)
 		     "needs ICOUNT=1 for a fair clock");
 }
 
-/* A word costs the same whether one thread has such words or many do. */
+/* A word costs the same in one thread and in many. */
 static void test_owned(enum mode mode, int most)
 {
 	bool good = true;
@@ -238,7 +237,7 @@ int main(int argc, char **argv)
 	nr_entries = brief ? HELD_LIMIT / 16 : HELD_LIMIT;
 	test_not_owned(most);
 	test_owned(OWNED, most);
-	/* A word with a bit for waiters costs ten times as much. */
+	/* A word with FUTEX_WAITERS costs ten times as much. */
 	test_owned(AWAITED, MOST_THREADS / 8);
 	return tap_end();
 }
