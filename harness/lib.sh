@@ -5,20 +5,20 @@
 # of a long step, and the marks of finished steps.  Sourced, never run.
 
 set -Eeuo pipefail
-# A command that fails where nobody looks at it must not end a script in silence.
-# A subshell has said itself what was wrong.
+# A command that fails unchecked must not end a script silently. A subshell has already
+# reported its failure.
 trap '[[ $BASH_COMMAND == "("* ]] ||
 	printf "error: %s:%s: %s\n" "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 
 # The release that the overlay is written against.
 readonly BASE_VERSION=7 BASE_PATCHLEVEL=3
-# The LLVM release that builds the kernel: rustc's own LLVM has to be the same
-# for CONFIG_RUST_INLINE_HELPERS.
+# The LLVM release that builds the kernel. CONFIG_RUST_INLINE_HELPERS needs rustc's own
+# LLVM release.
 readonly LLVM_RELEASE=22
-# The bindgen that knows the libclang of this LLVM.
+# The bindgen that supports the libclang of this LLVM.
 readonly BINDGEN_VERSION=0.73.2
-# TOOLCHAIN=oldest: what scripts/min-tool-version.sh of the base asks for in Rust, and
-# the oldest GCC that Debian 12 has.
+# TOOLCHAIN=oldest: Rust as in scripts/min-tool-version.sh of the base, and the oldest
+# GCC of Debian 12.
 readonly OLDEST_RUST=1.85.0 OLDEST_BINDGEN=0.71.1 OLDEST_GCC=12
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -26,19 +26,19 @@ readonly TOP
 readonly CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/robust_list2
 readonly OLDEST=$CACHE/tools/rust-$OLDEST_RUST-bindgen-$OLDEST_BINDGEN
 
-# A checkout's own patched tree and builds: named after the checkout's path, so
-# that two clones never share one, below the cache, so that a checkout stays
-# clean and ccache sees the same relative paths from every clone.
+# The patched tree and the builds of a checkout are below the cache, so that the
+# checkout stays clean. Their directory is named after the checkout's path, so that no
+# two clones share it, and ccache sees the same relative paths from every clone.
 BUILD_ROOT=$CACHE/build/$(basename "$TOP")-$(printf %s "$TOP${KSRC:+ $KSRC}" | sha256sum | cut -c1-8)
 readonly BUILD_ROOT
 readonly SOURCE_TREE=$BUILD_ROOT/linux
 
-# A rustup toolchain in front of the distribution's has no rust-src; make would
-# then drop CONFIG_RUST without a word.
+# A rustup toolchain before the distribution's has no rust-src, and make would silently
+# drop CONFIG_RUST.
 export PATH=/usr/bin:$CACHE/tools/bin:$PATH
 export LC_ALL=C
 
-# All messages go to stderr: stdout belongs to what a command was asked for.
+# Messages go to stderr, because stdout is for the result of a command.
 say() { printf '%s\n' "$*" >&2; }
 
 die() {
@@ -46,8 +46,8 @@ die() {
 	exit 1
 }
 
-# The architectures that have the calls.  What an architecture is made of is in
-# harness/arches/ARCH.sh and harness/configs/ARCH.config, and nowhere else.
+# The architectures with the calls. Only harness/arches/ARCH.sh and
+# harness/configs/ARCH.config describe an architecture.
 readonly ALL_ARCHES=(x86_64 arm64 riscv64 loongarch64)
 
 # set_arch ARCH: checks ARCH and sets what scripts know of it:
@@ -77,8 +77,8 @@ set_arch() {
 	export ARCH KARCH IMAGE
 }
 
-# Checks TOOLCHAIN, which comes from the environment, and sets what the directories of
-# its builds end with.
+# set_toolchain: checks TOOLCHAIN from the environment, and sets the suffix of its build
+# directories.
 set_toolchain() {
 	TOOLCHAIN=${TOOLCHAIN:-clang} BUILT_BY=
 	case $TOOLCHAIN in
@@ -89,9 +89,9 @@ set_toolchain() {
 	export TOOLCHAIN
 }
 
-# Checks CONFIG and sets where it is built.  A tree lies under the name "linux" beside
-# its build directories: the relative paths, which are what ccache sees, are the same
-# for all of them.
+# set_config: checks CONFIG and sets its build directory. Each tree is called "linux"
+# beside its build directories, so that ccache sees the same relative paths for all
+# trees.
 set_config() {
 	CONFIG=$1
 	set_toolchain
@@ -101,7 +101,7 @@ set_config() {
 	OBJ=$ROOT/$ARCH-$CONFIG$BUILT_BY TREE=$ROOT/linux LOGS=$ROOT/logs/$ARCH-$CONFIG$BUILT_BY
 }
 
-# set_arches CONFIG: sets "arches" to those of ARCHES that have what it asks for.
+# set_arches CONFIG: sets "arches" to those of ARCHES that support the configuration.
 set_arches() {
 	local arch
 	arches=()
@@ -111,7 +111,7 @@ set_arches() {
 	done
 }
 
-# abis_of CONFIG: the ABIs of ARCH that such a kernel has, its own first.
+# abis_of CONFIG: the ABIs of ARCH on such a kernel, its own first.
 abis_of() {
 	if [[ $1 == *nocompat* ]]; then
 		echo "${ABIS[0]}"
@@ -120,8 +120,8 @@ abis_of() {
 	fi
 }
 
-# with_lock NAME COMMAND...: one process at a time does what NAME stands for.
-# The lock goes away with the process, however that ends.
+# with_lock NAME COMMAND...: runs a command under the lock NAME, which ends with the
+# process.
 with_lock() {
 	local name=$1
 	shift
@@ -135,8 +135,8 @@ with_lock() {
 	) 9>"$CACHE/locks/${name//\//_}"
 }
 
-# Room that a step needs, in MiB, checked before it starts: a disk that fills up
-# in the middle of a build gives an error that nobody understands.
+# need_space DIR MIB: checks the space for a step before it starts, because a full disk
+# in the middle of a build gives an obscure error.
 need_space() {
 	local dir=$1 mib=$2 free
 	mkdir -p "$dir" || die "cannot create $dir"
@@ -145,8 +145,8 @@ need_space() {
 		die "$dir has $free MiB free and this step needs about $mib: free some, or set XDG_CACHE_HOME"
 }
 
-# step LOG LABEL COMMAND...: runs a long command with its output in a log and
-# one line of progress; on failure shows the part of the log that matters.
+# step LOG LABEL COMMAND...: runs a long command with its output in a log and one line
+# of progress. On failure it shows the relevant part of the log.
 step() {
 	local log=$1 label=$2 start=$SECONDS status=0 pid
 	shift 2
@@ -176,8 +176,8 @@ step() {
 	say "  $label  ($((SECONDS - start)) s)"
 }
 
-# The lines of a log that say why: the first errors, or the end where none is
-# marked as one.
+# log_digest LOG: the first errors in a log, or its end if no line is marked as an
+# error.
 log_digest() {
 	grep -n -m 20 -A 6 -E '^Diff in|(^|[^a-z_])(error|Error|fatal|FAILED|undefined symbol|No space left)([:\[ !]|$)' "$1" |
 		grep -v -E 'make(\[[0-9]+\])?: \*\*\* Waiting' | head -n 60 | grep . || tail -n 25 "$1"

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What scripts share that print TAP.  Sourced after lib.sh.
+# Shared by scripts that print TAP. Sourced after lib.sh.
 
 tap_count=0 tap_failed=0
 
-# tap_result STATUS NAME [FILE...]: the FILEs say what went wrong.
+# tap_result STATUS NAME [FILE...]: a failure shows the FILEs.
 tap_result() {
 	local status=$1 name=$2
 	shift 2
@@ -24,7 +24,7 @@ tap_skip() {
 	echo "ok $tap_count $1 # SKIP $2"
 }
 
-# passes NAME COMMAND...: the command succeeds.  LOGS gets what it prints.
+# passes NAME COMMAND...: the command succeeds. Its output goes to LOGS.
 passes() {
 	local name=$1 status=0 log
 	shift
@@ -33,7 +33,7 @@ passes() {
 	tap_result "$status" "$name" "$log"
 }
 
-# Prints the plan, and exits with whether it went well.
+# Prints the plan, and exits with 1 if a test has failed.
 tap_end() {
 	echo "1..$tap_count"
 	exit $((tap_failed != 0))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash disable=SC2034
 #
-# arm64, which runs AArch32 programs, too.
+# arm64, which also runs AArch32 programs.
 
 KARCH=arm64 IMAGE=arch/arm64/boot/Image CROSS=aarch64-linux-gnu-
 ABIS=(arm64 arm) MACHINES='AArch64|ARM'
@@ -20,7 +20,7 @@ QEMU=(qemu-system-aarch64 -M virt -cpu "max,pauth-impdef=on")
 VIRTIO_SERIAL=virtio-serial-device
 
 boot_parameters() {
-	# KASAN by tags remembers the addresses of the last objects, where kmemleak sees
-	# them, and would take none of these for lost.
+	# KASAN by tags keeps the addresses of recent objects in memory that kmemleak
+	# scans, so that kmemleak would miss leaks.
 	[[ $CONFIG != *swtags* ]] || echo kasan.stacktrace=off
 }

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash disable=SC2034
 #
-# loongarch64, which has no 32-bit programs.  Debian 12 has neither a compiler nor a QEMU
-# that starts its kernels: clang compiles, with the C library of Debian 13, and QEMU is
-# that of Debian 12's backports.
+# loongarch64, which has no 32-bit programs. Debian 12 lacks its compiler, and a QEMU
+# that boots its kernels. So clang compiles with the C library of Debian 13, and QEMU
+# comes from the backports of Debian 12.
 
 KARCH=loongarch IMAGE=arch/loongarch/boot/vmlinux.elf CROSS=loongarch64-linux-gnu-
 ABIS=(loongarch64) MACHINES=LoongArch

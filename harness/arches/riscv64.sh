@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash disable=SC2034
 #
-# riscv64, which runs riscv32 programs, too: Debian has no C library for these.  The base
-# has Rust with clang only.  The QEMU of Debian 12 drops its TLB at each access to user
-# memory, which takes five times as long, so this is that of the backports.
+# riscv64, which also runs riscv32 programs, for which Debian has no C library. Linux
+# has Rust for riscv64 with clang only. The QEMU of Debian 12 drops its TLB at each
+# access to user memory and takes five times as long, so QEMU comes from the backports.
 
 KARCH=riscv IMAGE=arch/riscv/boot/Image CROSS=riscv64-linux-gnu-
 ABIS=(riscv64) MACHINES=RISC-V

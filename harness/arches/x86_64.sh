@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash disable=SC2034
 #
-# x86-64, which runs i386 programs, too.
+# x86-64, which also runs i386 programs.
 
 KARCH=x86_64 IMAGE=arch/x86/boot/bzImage CROSS=
 ABIS=(x86_64 i386) MACHINES='X86-64|80386'
@@ -20,11 +20,12 @@ QEMU=(qemu-system-x86_64 -M "microvm,acpi=off,x-option-roms=off,pic=on,pit=on,rt
 VIRTIO_SERIAL=virtio-serial-device
 
 boot_parameters() {
-	# On a busy host the timer can seem to be dead for as long as the kernel tests it.
+	# On a busy host the kernel's test of the timer can fail.
 	echo "reboot=t tsc=reliable no_timer_check"
-	# identify_cpu() forgets for a moment what the boot CPU can do. With five levels
-	# of page tables, KASAN mistakes each access of an interrupt in between.
+	# identify_cpu() clears the features of the boot CPU for a moment. With five
+	# levels of page tables, KASAN then reports each access of an interrupt.
 	[[ $CONFIG != *debug* ]] || echo no5lvl
-	# With ICOUNT the guest's counter is not the host's, and it can be measured.
+	# Without ICOUNT the guest has the time stamp counter of the host, and cannot
+	# measure it.
 	[[ -n $ICOUNT ]] || echo "tsc_early_khz=$(tsc_khz)"
 }

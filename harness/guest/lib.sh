@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What scripts share that run guests and read what comes out of them.  Sourced after
-# lib.sh.
+# Shared by scripts that run guests and read their output. Sourced after lib.sh.
 
-# run_guest OUT ARCH CONFIG [FILE[=PATH]...] -- COMMAND...: runs a command in a guest, and
-# returns its status.  OUT.out gets what the command prints, OUT.log the kernel's messages,
-# and OUT.err the reason if the guest failed.
+# run_guest OUT ARCH CONFIG [FILE[=PATH]...] -- COMMAND...: runs a command in a guest,
+# and returns its status. OUT.out gets the command's output, OUT.log the kernel's
+# messages, and OUT.err the reason if the guest failed.
 run_guest() {
 	local out=$1 status=0
 	shift
@@ -15,9 +14,9 @@ run_guest() {
 	return "$status"
 }
 
-# run_tests OUT ARCH CONFIG ABI PROGRAM... [-- [FILE=PATH...] -- COMMAND...]: runs programs
-# of PROGRAMS in one guest, one after the other, or as COMMAND does it.  OUT-PROGRAM.tap
-# gets what each has printed.
+# run_tests OUT ARCH CONFIG ABI PROGRAM... [-- [FILE=PATH...] -- COMMAND...]: runs
+# programs of PROGRAMS in one guest, one after the other, or by COMMAND. OUT-PROGRAM.tap
+# gets the output of each program.
 run_tests() {
 	local out=$1 arch=$2 config=$3 abi=$4 program programs=() status=0
 	local files=("$TOP/harness/guest/tests=/guest-tests")
@@ -36,35 +35,35 @@ run_tests() {
 	return "$status"
 }
 
-# run_kunit OUT ARCH CONFIG [PARAMETER...]: the kernel runs its KUnit tests as it boots.
+# run_kunit OUT ARCH CONFIG [PARAMETER...]: boots a kernel that runs its KUnit tests.
 run_kunit() {
 	APPEND="kunit.enable=1 kunit.autorun=1 ${*:4}" run_guest "$1" "$2" "$3" -- true
 }
 
-# check_log OUT: fails if the kernel has complained.  OUT.report gets the complaints.
+# check_log OUT: fails if the kernel log has complaints. OUT.report gets them.
 check_log() {
 	"$TOP/harness/guest/check-log" "$1.log" >"$1.report"
 }
 
-# tap_log OUT NAME: the same as a result in TAP.
+# tap_log OUT NAME: check_log as a result in TAP.
 tap_log() {
 	local status=0
 	check_log "$1" || status=1
 	tap_result "$status" "$2: nothing odd in the kernel's log" "$1.report"
 }
 
-# part_of FILE PROGRAM: what guest-tests has printed of a program.  Fails where that
-# is nothing.
+# part_of FILE PROGRAM: the output of a program under guest-tests. Fails if there is
+# none.
 part_of() {
 	sed -n "/^### begin $2\$/,/^### end $2 /p" "$1" | grep -v '^### '
 }
 
-# status_of FILE PROGRAM: how the program has ended.
+# status_of FILE PROGRAM: the exit status of a program under guest-tests.
 status_of() {
 	sed -n "s/^### end $2 \([0-9]*\)\$/\1/p" "$1" | grep . || echo 125
 }
 
-# The kernel's own futex selftests, those of the base and ours, which are robust_list2*.
+# The kernel's futex selftests: those of the base, and robust_list2*.
 futex_tests() {
 	sed -n '/^TEST_GEN_PROGS/,/[^\\]$/s/^\t\([a-z_0-9]*\).*/\1/p' \
 		"$SOURCE_TREE/tools/testing/selftests/futex/functional/Makefile"
