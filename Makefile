@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# set_robust_list2() for Linux: the names of what can be done, and in which
-# order.  The script of a target has its name, in one of the folders of harness/.
+# set_robust_list2() for Linux: the targets, and their order. The script of a target has
+# its name, in one of the folders of harness/.
 
 ARCH ?= x86_64
 CONFIG ?= default
 ARCHES ?= x86_64 arm64
 
-# What the scripts take from the environment.
+# The environment of the scripts.
 export KSRC TIMEOUT CPUS MEMORY APPEND LOG ICOUNT V SIGNOFF OUT SEED SHORT TOOLCHAIN
 export FULL LSMOD ARCHES
 
@@ -64,7 +64,7 @@ matrix:
 deb:
 	@$(H)/deb/deb "$(ARCH)" "$(FLAVOUR)"
 
-# SHELL=1 must not become the shell of this make, and of the kernel's.
+# Neither this make nor the kernel's may take SHELL=1 for its shell.
 ifeq ($(origin SHELL),command line)
 system: export LOGIN := $(SHELL)
 override SHELL := /bin/sh

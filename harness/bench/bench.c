@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the system calls and the walks at exit cost, in nanoseconds of the guest's
+ * The costs of the system calls and of the walks at exit, in nanoseconds of the guest's
  * clock. With ICOUNT=1 a nanosecond is an instruction.
  *
- * Prints "name run value" lines, for a number of runs. What has to do with
- * set_robust_list2() is left out where the kernel does not have it.
+ * Prints "name run value" lines, for a number of runs. Skips set_robust_list2() if the
+ * kernel lacks it.
  */
 
 #define _GNU_SOURCE
@@ -27,10 +27,10 @@
 #define NEW_TASKS	200
 #define CHILDREN	1000
 
-/* Stands for the list of set_robust_list() where a type is asked for. */
+/* The list of set_robust_list(), in place of a type */
 #define LEGACY		(-1)
 
-/* A thread that registers lists and exits, and when it did. */
+/* A thread that registers lists and exits, and the time of its exit */
 struct task {
 	int		type;
 	unsigned int	lists;
@@ -61,7 +61,7 @@ static void report(const char *name, int run, double value)
 	printf("%s %d %.2f\n", name, run, value);
 }
 
-/* The last thing is a bare exit: what the C library does before is not of interest. */
+/* Ends with a bare exit, to leave out the C library's work. */
 static void *exit_with_lists(void *arg)
 {
 	struct task *task = arg;
@@ -78,7 +78,7 @@ static void *exit_with_lists(void *arg)
 			die("set_robust_list2");
 		}
 	}
-	/* The C library has registered a list of its own, which is empty. */
+	/* Drops the empty list that the C library has registered. */
 	if (task->type != LEGACY || !task->lists)
 		set_legacy_list(NULL);
 	task->begin = now();
@@ -86,7 +86,7 @@ static void *exit_with_lists(void *arg)
 	return NULL;
 }
 
-/* From the exit of a thread until the one that waits for it goes on. */
+/* Returns the time from the exit of a thread until the thread that joins it continues. */
 static double time_exit(int type, unsigned int lists, unsigned int entries, bool owned)
 {
 	struct task task = { type, lists, entries, owned, 0 };
@@ -107,7 +107,7 @@ static double time_exit(int type, unsigned int lists, unsigned int entries, bool
 	return end - task.begin;
 }
 
-/* The shortest of a few: the others have been interrupted. */
+/* Returns the shortest of some exits, because interrupts disturb the others. */
 static double time_exits(int type, unsigned int lists, unsigned int entries, bool owned)
 {
 	double best = time_exit(type, lists, entries, owned);
@@ -124,8 +124,8 @@ static double time_exits(int type, unsigned int lists, unsigned int entries, boo
 }
 
 /*
- * Instructions per entry that is visited: how much longer the exit takes than one with
- * empty lists. A list ends with the 2048th entry that the thread does not own.
+ * Instructions per visited entry: the additional time of the exit compared with empty
+ * lists. A list ends with the 2048th entry that the thread does not own.
  */
 static void measure_walk(const char *name, int type, unsigned int lists, unsigned int entries,
 			 bool owned)
@@ -164,7 +164,7 @@ static void measure_walks(bool new)
 	measure_walk("walk_32_owned_10x200", ROBUST_LIST_32BIT, 10, 200, true);
 }
 
-/* The cost of a call, from many of them. */
+/* The cost of a call, averaged over many */
 #define measure_call(name, call)						\
 	do {									\
 		for (int run_ = 0; run_ < RUNS; run_++) {			\
@@ -259,7 +259,7 @@ static void measure_first(void)
 	}
 }
 
-/* A task that uses nothing of all this. */
+/* A task without lists */
 static void measure_forks(void)
 {
 	for (int run = 0; run < RUNS; run++) {
@@ -278,7 +278,7 @@ static void measure_forks(void)
 	}
 }
 
-/* Bytes of a slab cache's objects, as the kernel shows them. */
+/* The size of the objects in a slab cache, from /proc */
 static void report_slab(const char *cache)
 {
 	char path[128];
@@ -293,7 +293,7 @@ static void report_slab(const char *cache)
 	printf("size_%s 0 %d\n", cache, size);
 }
 
-/* What a table costs, from many that live at the same time, as the memory cgroup has it. */
+/* The cost of a table in the memory cgroup, averaged over many tables at the same time */
 static long slab_bytes(void)
 {
 	static char text[65536];
@@ -318,7 +318,7 @@ static void write_file(const char *path, const char *text)
 		die(path);
 }
 
-/* Children that have registered a list or not, and wait. */
+/* Children that wait, with or without a list */
 static long bytes_of_children(bool with_list)
 {
 	static pid_t child[CHILDREN];
@@ -328,7 +328,7 @@ static long bytes_of_children(bool with_list)
 
 	if (pipe(ready))
 		die("pipe");
-	/* What has been freed before is gone after a grace period. */
+	/* Freed memory of earlier tasks is gone after a grace period. */
 	sleep(2);
 	before = slab_bytes();
 	for (int i = 0; i < CHILDREN; i++) {
@@ -371,7 +371,7 @@ static void measure_memory(void)
 	printf("table_bytes 0 %.0f\n", (double)(with - without) / CHILDREN);
 }
 
-/* Instructions per entry against the length of the list. */
+/* Instructions per entry, by the length of the list */
 static void draw_curves(void)
 {
 	static const unsigned int lengths[] = {
@@ -407,7 +407,7 @@ int main(int argc, char *argv[])
 		return 0;
 	}
 
-	/* 32-bit lists need addresses below 4 GiB. The heap is anywhere in the first one. */
+	/* Below 4 GiB for 32-bit lists, and above the first GiB, which may have the heap */
 	locks = mmap((void *)0x60000000, (MAX_ENTRIES + 1) * sizeof(*locks), PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
 	heads = mmap((void *)0x5f000000, 4096, PROT_READ | PROT_WRITE,
@@ -420,7 +420,7 @@ int main(int argc, char *argv[])
 		return 0;
 	}
 	if (!strcmp(what, "memory")) {
-		/* A fork would look at all of it. */
+		/* A fork would copy the page tables of all locks. */
 		munmap(locks, (MAX_ENTRIES + 1) * sizeof(*locks));
 		measure_memory();
 		return 0;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * locks CASE...: owners of robust mutexes die in one way per case, and what others can
- * have again is counted.  This is an ordinary program for POSIX threads: nothing in
- * it knows of emulators, or of system calls newer than set_robust_list().
+ * locks CASE...: owners of robust mutexes die in a different way in each case, and the
+ * program counts the mutexes that others can lock again. It is an ordinary POSIX
+ * program without knowledge of emulators, or of system calls after set_robust_list().
  *
- * A line per case: its name, how many locks their owners had, how many others got, and
- * what else there is to say, with tabs in between.  The status is 1 where locks have
+ * Prints a line per case, with tabs between its name, the number of locks that their
+ * owners held, the number that others got, and a remark. The status is 1 if locks have
  * been lost.
  */
 
@@ -30,7 +30,7 @@
 /* Seconds until a case counts as hanging */
 #define HANGING		600
 
-/* And until who waits for a lock takes it for lost, from PATIENCE in the environment */
+/* Seconds until a waiter counts its lock as lost, from PATIENCE in the environment */
 static int patience = 30;
 
 #define MANY		100000
@@ -38,21 +38,21 @@ static int patience = 30;
 /* Processes that are killed at random */
 #define WORKERS		4
 
-/* What the processes of a case share */
+/* Memory that the processes of a case share */
 static struct area {
 	atomic_int	held;
 	atomic_int	recovered;
-	/* A thread that is about to die has its locks, or has got where it should. */
+	/* A thread that is about to die has its locks, or has reached its last step. */
 	atomic_int	ready;
 	atomic_int	owners_died;
-	/* How many locks a process has asked for. */
+	/* Lock attempts of a process */
 	atomic_int	asked[WORKERS];
 	char		note[128];
 } *area;
 
 static pthread_mutex_t *mutex;
 
-/* The case cannot go on. */
+/* Ends a case that cannot go on. */
 static void give_up(const char *what, int error)
 {
 	snprintf(area->note, sizeof(area->note), "%s%s%s", what, error ? ": " : "",
@@ -79,8 +79,8 @@ static void *shared_memory(size_t size)
 }
 
 /*
- * New ones, in the memory of those before.  The number counts as held from here on: what
- * cannot be made cannot be recovered.
+ * Makes new mutexes in the memory of the old ones. The number counts as held from here
+ * on, so a mutex that cannot be made counts as lost.
  */
 static void make_mutexes(int number)
 {
@@ -102,7 +102,7 @@ static void lock_range(int first, int number)
 		check("the owner's pthread_mutex_lock()", pthread_mutex_lock(&mutex[i]));
 }
 
-/* Takes, repairs and gives back what the dead have had. */
+/* Locks, repairs and unlocks the mutexes of dead owners. */
 static void recover(int first, int number)
 {
 	for (int i = first; i < first + number; i++) {
@@ -150,7 +150,7 @@ static void join(pthread_t thread)
 	check("pthread_join()", pthread_join(thread, NULL));
 }
 
-/* Threads that end with locks.  Who joins them gets the locks at once. */
+/* Threads that end with locks. The thread that joins them gets the locks at once. */
 
 #define ROUNDS		50
 #define LOCKS		5
@@ -182,7 +182,7 @@ static void case_join(void)
 	}
 }
 
-/* The same without a join: who waits for the lock gets it. */
+/* Without a join, a waiter gets the lock. */
 static void case_wait(void)
 {
 	struct timespec until;
@@ -220,8 +220,8 @@ static void case_wait(void)
 }
 
 /*
- * The memory of a thread that has been joined is nobody's.  The stack keeps the head of
- * the list, which leads to words that look like locks of the dead thread.
+ * The memory of a joined thread may be reused. Its stack still has the head of the
+ * list, which leads to words that look like locks of the dead thread.
  */
 static atomic_int ended_tid;
 
@@ -247,7 +247,7 @@ static void case_memory(void)
 		join(thread);
 		for (int n = 0; n < LOCKS; n++)
 			area->recovered += pthread_mutex_trylock(&mutex[n]) == EOWNERDEAD;
-		/* Of a mutex, the first word is the lock. The entries are to stay linked. */
+		/* The lock is the first word of a mutex. The entries stay linked. */
 		for (int n = 0; n < LOCKS; n++)
 			*(atomic_int *)&mutex[n] = ended_tid;
 		usleep(2000);
@@ -296,7 +296,7 @@ static void case_thread_100000(void) { many_in_thread(MANY); }
 static void case_process_1000(void) { many_in_process(1000); }
 static void case_process_100000(void) { many_in_process(MANY); }
 
-/* Processes that die while a second thread has locks as well */
+/* Processes that die while a second thread has locks */
 
 enum death { EXIT_GROUP, SEGFAULT, ABORT, TERM, KILL_RUNNING, KILL_WAITING, EXEC, EXEC_BY_THREAD,
 	     DEATHS };
@@ -379,7 +379,10 @@ static void die(enum death death)
 	close(exec_pipe[1]);
 	if (death == KILL_RUNNING || death == KILL_WAITING) {
 		until_ready(3);
-		/* Until it waits: if not, it is killed running once more. */
+		/*
+		 * Lets the process sleep in its wait. If it is late, it is killed
+		 * running once more.
+		 */
 		usleep(20000);
 		kill(pid, SIGKILL);
 	}
@@ -424,7 +427,7 @@ static unsigned int below(unsigned int *state, unsigned int limit)
 	return rand_r(state) / 7 % limit;
 }
 
-/* The mutex, if it can be had.  A few are lost at once where nobody recovers them. */
+/* Gets the mutex if possible. Without recovery, a few mutexes are lost at once. */
 static bool get(int n)
 {
 	struct timespec until;
@@ -444,7 +447,7 @@ static bool get(int n)
 	return ret == 0 || ret == EOWNERDEAD;
 }
 
-/* In the order of the mutexes, so that nobody waits for each other */
+/* Locks in the order of the mutexes, to exclude a deadlock. */
 static void *get_some(void *arg)
 {
 	unsigned int *state = arg;
@@ -460,7 +463,7 @@ static void *get_some(void *arg)
 		if (have[n] && below(state, 2))
 			pthread_mutex_unlock(&mutex[n]);
 	}
-	/* A thread ends here with half of the locks that it had. */
+	/* The thread ends here with half of its locks. */
 	return NULL;
 }
 
@@ -492,7 +495,7 @@ static void case_kills(void)
 	for (int i = 0; i < KILLS; i++) {
 		int n = below(&seed, WORKERS), when = 1 + below(&seed, 30);
 
-		/* However slow it all is, the victim has been at work. */
+		/* However slow the machine is, the victim has done some work by now. */
 		while (area->asked[n] < when)
 			usleep(500);
 		usleep(below(&seed, 2000));
@@ -510,7 +513,7 @@ static void case_kills(void)
 		give_up("no process had a lock when it was killed", 0);
 }
 
-/* The calls themselves, as glibc and debuggers use them */
+/* The system calls themselves, as glibc and debuggers use them */
 
 struct head { void *next; long offset; void *pending; };
 
@@ -549,7 +552,10 @@ static void case_calls(void)
 
 	pid = fork_child();
 	if (!pid) {
-		/* The child's C library has set its own, at the address of the parent's. */
+		/*
+		 * The C library of the child has registered its own list, at the same
+		 * address.
+		 */
 		area->ready = 1 + (!syscall(SYS_get_robust_list, 0, &other, &size) &&
 				   other == head);
 		for (;;)

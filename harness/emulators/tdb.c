@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * tdb FILE: a process has a lock of Debian's libtdb when it is killed, and another one
- * wants it.  Prints what locks.c prints: of two things, that the library takes robust
- * mutexes for working, and that the lock can be had, how many are true.
+ * tdb FILE: a process is killed with a lock of Debian's libtdb, and a second one gets
+ * the lock. Prints lines like those of locks.c, for two things: the library finds that
+ * robust mutexes work, and the second process gets the lock.
  */
 
 #include <fcntl.h>
@@ -27,7 +27,7 @@ static struct tdb_context *open_database(const char *file)
 			O_CREAT | O_RDWR, 0600);
 }
 
-/* Has the lock until it is killed. */
+/* Holds the lock until it is killed. */
 static int first(const char *file, int ready)
 {
 	struct tdb_context *tdb = open_database(file);
@@ -38,7 +38,7 @@ static int first(const char *file, int ready)
 		pause();
 }
 
-/* Gets the lock and does something with it. */
+/* Gets the lock and uses the database. */
 static bool second(struct tdb_context *tdb, const char **note)
 {
 	TDB_DATA value;
@@ -67,7 +67,7 @@ static bool killed_owner(const char *file, const char **note)
 	*note = "the first process does not get the lock";
 	if (pipe(ready))
 		return false;
-	/* Before this process opens the database: nobody may do so twice. */
+	/* Forks before this process opens the database, which no process may do twice. */
 	pid = fork();
 	if (!pid) {
 		close(ready[0]);
@@ -82,7 +82,7 @@ static bool killed_owner(const char *file, const char **note)
 		kill(pid, SIGKILL);
 		return false;
 	}
-	/* It is not to be had before. */
+	/* The lock must not be free before. */
 	*note = "the first process does not have the lock";
 	if (!tdb_chainlock_nonblock(tdb, data("key"))) {
 		kill(pid, SIGKILL);

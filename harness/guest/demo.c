@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The demonstration behind "make run": a thread that holds locks in three robust
- * lists is killed while others wait for them.  Everything that is printed was
- * read from memory or measured, and what is not as it should be makes the
- * program fail.
+ * The demonstration of "make run": a thread with locks on three robust lists is killed
+ * while other threads wait for the locks. All output is read from memory or measured,
+ * and an unexpected value makes the program fail.
  */
 
 #define _GNU_SOURCE
@@ -15,7 +14,7 @@
 #include <sys/mman.h>
 #include <sys/utsname.h>
 
-/* How long a waiter waits that nobody wakes */
+/* The time that a waiter waits in vain */
 #define IN_VAIN_MS	300
 
 /* Below 4 GiB, for the 32-bit list; the same address in both processes */
@@ -27,7 +26,7 @@ enum { LOCKS = 2 };
 struct shared {
 	union head	head[LISTS];
 	struct lock	lock[LISTS][LOCKS];
-	/* A lock that is in no list */
+	/* A lock that is on no list */
 	struct lock	forgotten;
 	atomic_int	ready;
 	long		index[LISTS];
@@ -62,7 +61,7 @@ static void die(const char *what)
 	exit(1);
 }
 
-/* The thread that will be killed: registers its lists, takes its locks, waits. */
+/* The thread that will be killed registers its lists, takes its locks and waits. */
 static void hold_locks(void)
 {
 	for (int list = 0; list < LISTS; list++) {
@@ -83,7 +82,7 @@ static void hold_locks(void)
 		pause();
 }
 
-/* One of those who wait for a lock. */
+/* A waiter for a lock */
 struct waiter {
 	pthread_t		thread;
 	struct lock		*lock;
@@ -152,7 +151,7 @@ static void print_lists(pid_t victim)
 	printf("  %-19s %-25s 32-bit pointers, head %p\n", list_name[GUEST],
 	       "set_robust_list2(), index 1", (void *)&shared->head[GUEST]);
 
-	/* What the kernel says is registered */
+	/* The registrations as the kernel reports them */
 	expect(!syscall(SYS_get_robust_list, victim, &library, &size) && library == &shared->head[LIBRARY],
 	       "get_robust_list() does not return the C library's list");
 	expect(get_robust_list2(victim, &head[OWN], 0, 0) == ROBUST_LIST_64BIT &&
@@ -236,6 +235,6 @@ int main(void)
 	       "the word of a lock in no list");
 
 	printf("\nWithout set_robust_list2() the kernel would have known the first list only.\n");
-	printf("%s\n", failed ? "This is NOT what should have happened." : "All as it should be.");
+	printf("%s\n", failed ? "The result is WRONG." : "All results are as expected.");
 	return failed;
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Prints how fast the host's time stamp counter runs, in kHz.  It is the x86
- * guest's too, and the guest, without another clock that is good enough, cannot
- * find that out for itself.
+ * Prints the frequency of the host's time stamp counter in kHz. An x86 guest has the
+ * same counter, and no other clock to measure it with.
  */
 
 #include <stdio.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The calls from a 32-bit program of an ABI that Debian has no C library for. It is built
- * with the kernel's own nolibc, and tests what differs from 64-bit programs: how the
- * arguments get to the kernel, and which lists it takes. Prints TAP.
+ * The calls from a 32-bit program of an ABI without a C library in Debian. The program
+ * is built with nolibc, and tests the differences from 64-bit programs: how the
+ * arguments reach the kernel, and which lists the kernel accepts. Prints TAP.
  */
 
 #include <errno.h>
@@ -34,7 +34,7 @@ static void check(int good, const char *what)
 	failed |= !good;
 }
 
-/* A child registers its list, and is gone with a lock in it. */
+/* The child registers its list, and dies with a lock on it. */
 static void die_with_lock(struct memory *m)
 {
 	m->head.list.next = (uintptr_t)&m->lock;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The two system calls, for tests that look at them from outside. */
+/* Makes the two system calls, for tests that trace them. */
 
 #define _GNU_SOURCE
 #include "robust_list2.h"

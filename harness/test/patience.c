@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Linked into the kernel's futex selftests. Where they hope that another thread has got
- * somewhere, the base's sleep for 100 us, and that thread for as little before it dies.
- * On an emulator, and with a sanitizer, that has not been enough.
+ * Linked into the kernel's futex selftests. The base's tests sleep for 100 us to let
+ * another thread make progress. That is not enough on an emulator or with a sanitizer.
  */
 #include <unistd.h>
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a C library's robust mutexes are worth: their owners die in every way that
- * there is, and whoever comes next has to get EOWNERDEAD, and can repair them or
- * give them up.  The library's own layout of a mutex does not matter here, so that
- * the same file tests all of them.
+ * Tests of a C library's robust mutexes: their owners die in many ways, and the next
+ * owner must get EOWNERDEAD, and can repair the mutexes or give them up. The program
+ * does not depend on the layout of a mutex, so the same file tests all libraries.
  *
- * With the argument "list2" each owner has lists of set_robust_list2() too, with
- * locks of its own, and everything has to be just the same.
+ * With the argument "list2" each owner also has lists of set_robust_list2() with locks
+ * of its own, and all results must be the same.
  *
- * A test is a process that prints nothing; its status is for the one that forked it.
- * PATIENCE in the environment says for how many seconds it may wait.
+ * A test is a process that prints nothing and reports by its exit status. PATIENCE in
+ * the environment is the number of seconds that it may wait.
  */
 
 #define _GNU_SOURCE
@@ -36,17 +35,17 @@
 #define MUTEXES		3
 #define LOCKS		4
 
-/* A test in which nobody is woken fails after so many seconds. */
+/* A test without a wakeup fails after this many seconds. */
 static unsigned int patience = 30;
 
-/* 32-bit lists have to be below 4 GiB. */
+/* 32-bit lists must be below 4 GiB. */
 #define AREA_ADDRESS	0x60000000UL
 
 #define SKIPPED		4
 
 enum death {
 	THREAD_RETURNS,
-	/* The library cannot see it coming, only the kernel can help. */
+	/* The thread exits without the library's knowledge, so only the kernel can help. */
 	THREAD_EXITS_RAW,
 	PROCESS_EXITS,
 	PROCESS_IS_KILLED,
@@ -92,16 +91,16 @@ struct list {
 	struct lock	lock[LOCKS];
 };
 
-/* What the processes of a test share. */
+/* Memory that the processes of a test share */
 static struct area {
 	pthread_mutex_t	mutex[MUTEXES];
 	pthread_cond_t	cond;
-	/* TIDs: of who holds the mutexes, of who is about to wait for the first */
+	/* TIDs: the owner of the mutexes, and the waiter for the first one */
 	atomic_int	owner;
 	atomic_int	waiter;
 	/* The line of the first check that failed */
 	atomic_int	line;
-	/* The lists of set_robust_list2(), and a lock that is in none of them */
+	/* The lists of set_robust_list2(), and a lock that is on none of them */
 	struct list	list[2];
 	atomic_uint	guard;
 } *area;
@@ -109,7 +108,7 @@ static struct area {
 static bool pi, shared, list2;
 static enum death death;
 static enum way way;
-/* What the owner of a test finds when it takes the mutexes */
+/* The result when the owner of a test takes the mutexes */
 static int owner_finds;
 static pid_t owner_process;
 static pthread_t owner_thread;
@@ -131,13 +130,13 @@ static void fail(int line)
 
 static void short_sleep(void)
 {
-	/* The other process has failed, and will not do what this one waits for. */
+	/* The other process has failed, and this one would wait in vain. */
 	if (area->line)
 		_exit(1);
 	usleep(500);
 }
 
-/* A child that does not outlive its parent. */
+/* Forks a child that dies with its parent. */
 static pid_t fork_child(void)
 {
 	pid_t parent = getpid(), pid = fork();
@@ -151,7 +150,7 @@ static pid_t fork_child(void)
 	return pid;
 }
 
-/* Waits until the thread that is going to wait for a lock does so. */
+/* Waits until the waiter sleeps in its call. */
 static void until_asleep(pid_t process, const atomic_int *tid)
 {
 	char name[64], stat[256] = "", *state;
@@ -188,7 +187,7 @@ static void store_pointer(unsigned int type, void *at, const void *to)
 		*(__u64 *)at = (uintptr_t)to;
 }
 
-/* Registers a list of locks that the caller has; one of them has a waiter. */
+/* Registers a list of locks that the caller holds. One of them has a waiter. */
 static void register_list(int n)
 {
 	struct list *list = &area->list[n];
@@ -231,7 +230,7 @@ static void *library_list(void)
 	return head;
 }
 
-/* The caller gets the mutexes, between its lists if it has any. */
+/* The caller takes the mutexes, with its own lists registered before and after them. */
 static void take_all(void)
 {
 	void *head;
@@ -240,10 +239,10 @@ static void take_all(void)
 		register_list(0);
 	for (int i = 0; i < MUTEXES; i++)
 		CHECK(pthread_mutex_lock(&area->mutex[i]) == owner_finds);
-	/* musl has a list by now at the latest: taking a PI mutex that is not free makes none. */
+	/* musl has registered its list by now, which a contended PI mutex alone does not cause. */
 	head = library_list();
 	CHECK(head || !shared);
-	/* musl looks after private ones itself, and is told of a thread's end to do so. */
+	/* musl handles private mutexes itself when a thread ends through the library. */
 	if (!head && death == THREAD_EXITS_RAW)
 		_exit(SKIPPED);
 	if (list2) {
@@ -253,7 +252,7 @@ static void take_all(void)
 	area->owner = gettid();
 }
 
-/* What an owner does until it dies. */
+/* The owner until its death */
 static void live(pid_t waiter)
 {
 	take_all();
@@ -302,7 +301,7 @@ static void start_owner(void)
 	close(exec_pipe[1]);
 }
 
-/* Waits until the kernel has done what it does when the owner dies. */
+/* Waits until the kernel has finished the walk. */
 static void until_gone(void)
 {
 	char c;
@@ -317,7 +316,7 @@ static void until_gone(void)
 		CHECK(errno == ESRCH);
 		break;
 	case PROCESS_EXECS:
-		/* An exec closes the pipe after that. */
+		/* An exec closes the pipe after the walk. */
 		CHECK(!read(exec_pipe[0], &c, 1));
 		CHECK(!waitpid(owner_process, NULL, WNOHANG));
 		break;
@@ -327,7 +326,7 @@ static void until_gone(void)
 	}
 }
 
-/* Ends the process that an exec has left. */
+/* Ends the new program of an exec. */
 static void clean_up(void)
 {
 	if (death == PROCESS_EXECS) {
@@ -355,7 +354,7 @@ static void init_mutexes(void)
 	CHECK(!pthread_cond_init(&area->cond, &condattr));
 }
 
-/* Takes the first mutex from an owner that dies. */
+/* Takes the first mutex from a dying owner. */
 static int inherit(void)
 {
 	struct timespec until;
@@ -384,10 +383,10 @@ static int inherit(void)
 	}
 }
 
-/* Somebody dies, and the caller has the mutexes now. */
+/* An owner dies, and the caller takes all mutexes. */
 static void inherit_all(void)
 {
-	/* The owner signals only once it has the mutex that the caller then waits for. */
+	/* The owner signals only when it has the mutex, for which the caller then waits. */
 	if (way == COND_WAIT)
 		CHECK(!pthread_mutex_lock(&area->mutex[0]));
 	start_owner();
@@ -420,7 +419,7 @@ static void test_repair(void)
 	repair_all();
 }
 
-/* The one that gets EOWNERDEAD dies as well, with the mutexes as they are. */
+/* The next owner dies as well, with the mutexes not repaired. */
 static void test_twice(void)
 {
 	start_owner();
@@ -444,7 +443,7 @@ static void *trylock_fn(void *arg)
 	return (void *)(long)pthread_mutex_trylock(arg);
 }
 
-/* Nobody repairs the mutexes: they are lost to a waiter and to latecomers. */
+/* No owner repairs the mutexes: a waiter and later callers find them lost. */
 static void test_lost(void)
 {
 	pthread_t waiter;
@@ -468,7 +467,7 @@ static void test_lost(void)
 	CHECK(!pthread_mutex_unlock(&area->mutex[0]));
 }
 
-/* A child has nothing of its parent's that could be lost with it. */
+/* The death of a child does not affect the mutexes of its parent. */
 static void test_child(void)
 {
 	pthread_t other;
