@@ -25,7 +25,7 @@ static void check_birth(struct self *self, pid_t creator, const struct registrat
 	}
 }
 
-static void some_sets(struct self *self, unsigned int count)
+static void make_random_sets(struct self *self, unsigned int count)
 {
 	struct set_call call;
 
@@ -36,7 +36,7 @@ static void some_sets(struct self *self, unsigned int count)
 }
 
 /* A thread whose lists no other actor reads */
-static struct self unseen(const struct self *creator)
+static struct self unobserved_self(const struct self *creator)
 {
 	struct self self = *creator;
 
@@ -46,7 +46,7 @@ static struct self unseen(const struct self *creator)
 	return self;
 }
 
-struct errand {
+struct thread_task {
 	struct self	self;
 	pid_t		creator;
 	const struct registration *lists;
@@ -54,12 +54,12 @@ struct errand {
 
 static void *short_thread(void *arg)
 {
-	struct errand *errand = arg;
-	struct self *self = &errand->self;
+	struct thread_task *thread_task = arg;
+	struct self *self = &thread_task->self;
 
 	self->results = map_results(ACTORS + self->number);
-	check_birth(self, errand->creator, errand->lists);
-	some_sets(self, below(&self->rng, 12));
+	check_birth(self, thread_task->creator, thread_task->lists);
+	make_random_sets(self, below(&self->rng, 12));
 	count_calls(self);
 	unmap_results(&self->results);
 	return NULL;
@@ -78,11 +78,11 @@ static bool start_thread(pthread_t *thread, void *(*fn)(void *), void *arg)
 
 static void try_thread(struct self *self)
 {
-	struct errand errand = { unseen(self), gettid32(), self->slot };
+	struct thread_task thread_task = { unobserved_self(self), gettid32(), self->slot };
 	pthread_t thread;
 
-	errand.self.rng.state = rng_next(&self->rng);
-	if (!start_thread(&thread, short_thread, &errand)) {
+	thread_task.self.rng.state = rng_next(&self->rng);
+	if (!start_thread(&thread, short_thread, &thread_task)) {
 		/* pthread_create() fails while another thread of the process execs. */
 		must(errno == EAGAIN && phase_of(atomic_load(&self->actor->life)) == DYING);
 		return;
@@ -96,10 +96,10 @@ enum end { END_EXIT, END_KILLED, END_KILLS_ITSELF, END_EXEC, ENDS };
 
 static void run_child(struct self *parent, struct child *child, enum end end, pid_t creator)
 {
-	struct self self = unseen(parent);
+	struct self self = unobserved_self(parent);
 
 	check_birth(&self, creator, parent->slot);
-	some_sets(&self, below(&self.rng, 12));
+	make_random_sets(&self, below(&self.rng, 12));
 	count_calls(&self);
 	memcpy(child->slot, self.slot, sizeof(child->slot));
 	switch (end) {
@@ -244,7 +244,7 @@ static void exec_actor(struct self *self)
 	must(!"exec");
 }
 
-static void meet_fate(struct self *self, const struct plan *plan)
+static void end_by_plan(struct self *self, const struct plan *plan)
 {
 	switch (plan->event[self->number / THREADS]) {
 	case EXIT:
@@ -302,7 +302,7 @@ static void *run_actor(void *arg)
 			unmap_results(&self.results);
 			return NULL;
 		}
-		meet_fate(&self, &plan);
+		end_by_plan(&self, &plan);
 		if (self.number % THREADS == 0)
 			replace_threads(&self, &plan);
 		count_calls(&self);

@@ -96,7 +96,7 @@ static void register_far_lists(void)
 }
 
 /* Returns the remaining count of fail-nth in an exited process. */
-static long left_in_zombie(pid_t pid)
+static long fail_nth_of_zombie(pid_t pid)
 {
 	char name[64];
 	siginfo_t info;
@@ -145,7 +145,7 @@ static void test_exit(void)
 	memset(notes, 0, sizeof(*notes));
 	for (; n < MAX_POINTS; n++) {
 		pid_t pid = start_owner(n, exit_now);
-		long left = left_in_zombie(pid);
+		long left = fail_nth_of_zombie(pid);
 		int status = 0;
 
 		EXPECT(waitpid(pid, &status, 0) == pid && !status);

@@ -131,7 +131,7 @@ static enum kind kind_under_test;
  * The kernel kills a thread if it cannot write to the thread's rseq area, and a fork
  * leaves that area to be copied later. So the program runs without rseq.
  */
-static inline void do_without_rseq(char **argv)
+static inline void disable_rseq(char **argv)
 {
 	if (getenv("GLIBC_TUNABLES"))
 		return;
@@ -143,7 +143,7 @@ static inline void do_without_rseq(char **argv)
 /* Sets up the memory, and returns whether the kernel can inject faults. */
 static inline bool begin_faults(char **argv)
 {
-	do_without_rseq(argv);
+	disable_rseq(argv);
 	tap_begin();
 	map_shared(AREA, 0x10000);
 	if (have_fault_injection())

@@ -28,7 +28,7 @@ static pid_t process_pid[PROCESSES];
 static unsigned int missing_until[PROCESSES];
 static struct self watcher = { .number = ACTORS };
 
-static void give_birth(unsigned int process)
+static void fork_process(unsigned int process)
 {
 	for (unsigned int i = process * THREADS; i < (process + 1) * THREADS; i++)
 		begin_life(&shared->actor[i]);
@@ -38,7 +38,7 @@ static void start_process(unsigned int process)
 {
 	pid_t coordinator = getpid();
 
-	give_birth(process);
+	fork_process(process);
 	process_pid[process] = fork();
 	must(process_pid[process] >= 0);
 	if (!process_pid[process])
@@ -116,7 +116,7 @@ static bool has_died(unsigned int process, unsigned int arg)
 	return info.si_pid;
 }
 
-static void bury(unsigned int process, const struct plan *plan)
+static void reap_process(unsigned int process, const struct plan *plan)
 {
 	int status, expected = plan->event[process] == KILL ? SIGKILL : 0;
 
@@ -194,7 +194,7 @@ static void run_round(unsigned int round)
 			break;
 		case EXIT:
 		case KILL:
-			bury(i, &plan);
+			reap_process(i, &plan);
 			missing_until[i] = round + 1 + plan.pause[i];
 			break;
 		default:
@@ -264,7 +264,7 @@ int main(int argc, char *argv[])
 
 		shared = map_at(0, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED,
 				SHARED_FD, 0);
-		give_birth(process);
+		fork_process(process);
 		become_process(process, getppid());
 	}
 	if (argc != 3) {

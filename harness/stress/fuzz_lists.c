@@ -225,7 +225,7 @@ static pid_t start_death(void)
 		flags = CLONE_VM | SIGCHLD;
 	if (world->death == THREAD_EXECS) {
 		flags = CLONE_VM | SIGCHLD;
-		task = lead;
+		task = run_leader;
 		top = leader_stack + sizeof(leader_stack);
 	}
 	/* When this returns, the task has left user space, unless the test has to kill it. */
@@ -294,7 +294,7 @@ static void start_threads(void)
 
 	use_cpu(0);
 	for (int i = 0; i < WAITERS; i++)
-		must(!pthread_create(&thread, NULL, wait_in_park, NULL));
+		must(!pthread_create(&thread, NULL, wait_parked, NULL));
 	must(!pthread_create(&thread, NULL, race, NULL));
 }
 

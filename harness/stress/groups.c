@@ -202,7 +202,7 @@ static void test_pid_namespace(void)
 }
 
 /* One thread ends all others in the middle of their work. */
-static void *take_and_be_busy(void *arg)
+static void *take_and_work(void *arg)
 {
 	int party = (struct list (*)[MAX_KINDS])arg - lists;
 
@@ -225,7 +225,7 @@ static int take_in_all_threads(struct victim *victim)
 
 	CHECK(!take_first(victim));
 	for (int i = 1; i < PARTIES; i++)
-		CHECK(!pthread_create(&thread, NULL, take_and_be_busy, lists[i]));
+		CHECK(!pthread_create(&thread, NULL, take_and_work, lists[i]));
 	wait_for(&area->ready, PARTIES - 1);
 	return 0;
 }

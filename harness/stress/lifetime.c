@@ -47,7 +47,7 @@ static int take_in_cgroup(struct victim *victim)
 	return take_first(victim);
 }
 
-static void eat_memory(struct victim *victim)
+static void exhaust_memory(struct victim *victim)
 {
 	(void)victim;
 	wait_for_go();
@@ -73,7 +73,7 @@ static void test_oom(void)
 	}
 	write_file(CGROUP "/memory.swap.max", "0");
 	new_area();
-	pid = start(take_in_cgroup, eat_memory, NULL);
+	pid = start(take_in_cgroup, exhaust_memory, NULL);
 	start_waiters(0);
 	atomic_store(&area->go, 1);
 	need(reap(pid, &status), "death of the process that ate the memory");

@@ -105,7 +105,7 @@ static struct ballast *ballast;
 			world->failed_line = __LINE__;		\
 	} while (0)
 
-static void *wait_in_park(void *arg)
+static void *wait_parked(void *arg)
 {
 	(void)arg;
 	for (;;)
@@ -359,7 +359,7 @@ static int die(void *arg)
 			 CLONE_SYSVSEM)
 
 /* The leader of a process in which another thread dies */
-static int lead(void *arg)
+static int run_leader(void *arg)
 {
 	if (clone(die, stack + sizeof(stack), THREAD_FLAGS, arg) == -1)
 		return 1;

@@ -60,7 +60,7 @@ static struct usage sample(void)
  * Waits, because the kernel frees the memory of dead tasks later, and updates the
  * memory cgroup up to two seconds after that.
  */
-static struct usage settled(void)
+static struct usage sample_settled(void)
 {
 	const double wait = few ? 0.3 : 2.5, end = now() + 5 * wait;
 	struct usage usage = sample(), least = usage;
@@ -97,7 +97,7 @@ static void check_rounds(const char *name, void (*round)(int n), int n)
 		struct usage usage;
 
 		round(n);
-		usage = settled();
+		usage = sample_settled();
 		slab[i] = usage.slab;
 		cgroup[i] = usage.cgroup;
 	}
@@ -313,7 +313,7 @@ static void test_cost(void)
 		step = i;
 		pthread_barrier_wait(&before);
 		pthread_barrier_wait(&after);
-		usage[i] = settled();
+		usage[i] = sample_settled();
 	}
 	for (int i = 0; i < HOLDERS; i++)
 		pthread_join(thread[i], NULL);

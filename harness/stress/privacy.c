@@ -35,40 +35,40 @@ static bool become(unsigned int id)
 	return !setgroups(0, NULL) && !setresgid(id, id, id) && !setresuid(id, id, id);
 }
 
-static bool be_root(void)
+static bool become_root(void)
 {
 	return true;
 }
 
 /* A change of identity makes a process undumpable until it calls prctl(). */
-static bool be_somebody(void)
+static bool become_user(void)
 {
 	return become(SOMEBODY) && !prctl(PR_SET_DUMPABLE, 1);
 }
 
-static bool be_somebody_else(void)
+static bool become_other_user(void)
 {
 	return become(SOMEBODY_ELSE) && !prctl(PR_SET_DUMPABLE, 1);
 }
 
-static bool be_undumpable(void)
+static bool become_undumpable(void)
 {
 	return become(SOMEBODY) && !prctl(PR_SET_DUMPABLE, 0);
 }
 
-static bool be_root_undumpable(void)
+static bool become_root_undumpable(void)
 {
 	return !prctl(PR_SET_DUMPABLE, 0);
 }
 
 /* The real and saved users differ from the effective one. */
-static bool be_half_root(void)
+static bool become_effective_root(void)
 {
 	return !setresgid(SOMEBODY, SOMEBODY, SOMEBODY) && !setresuid(SOMEBODY, SOMEBODY, 0) &&
 	       !prctl(PR_SET_DUMPABLE, 1);
 }
 
-static bool be_real_somebody(void)
+static bool become_real_user(void)
 {
 	return !setgroups(0, NULL) && !setresgid(SOMEBODY, SOMEBODY, SOMEBODY) &&
 	       !setresuid(SOMEBODY, SOMEBODY_ELSE, SOMEBODY_ELSE);
@@ -84,27 +84,27 @@ static bool set_capabilities(__u32 permitted, __u32 effective)
 	return !syscall(SYS_capset, &header, data);
 }
 
-static bool be_capable(unsigned int id, __u32 permitted, __u32 effective)
+static bool become_capable(unsigned int id, __u32 permitted, __u32 effective)
 {
 	return !prctl(PR_SET_KEEPCAPS, 1) && become(id) && set_capabilities(permitted, effective) &&
 	       !prctl(PR_SET_DUMPABLE, 1);
 }
 
 /* The target has a capability that the reader lacks. */
-static bool be_somebody_with_capability(void)
+static bool become_user_with_capability(void)
 {
-	return be_capable(SOMEBODY, 1 << CAP_SYS_NICE, 0);
+	return become_capable(SOMEBODY, 1 << CAP_SYS_NICE, 0);
 }
 
-static bool be_debugger(void)
+static bool become_debugger(void)
 {
-	return be_capable(SOMEBODY_ELSE, 1 << CAP_SYS_PTRACE, 1 << CAP_SYS_PTRACE);
+	return become_capable(SOMEBODY_ELSE, 1 << CAP_SYS_PTRACE, 1 << CAP_SYS_PTRACE);
 }
 
 /* A permitted capability that is not effective does not help. */
-static bool be_idle_debugger(void)
+static bool become_idle_debugger(void)
 {
-	return be_capable(SOMEBODY_ELSE, 1 << CAP_SYS_PTRACE, 0);
+	return become_capable(SOMEBODY_ELSE, 1 << CAP_SYS_PTRACE, 0);
 }
 
 static bool enter_user_namespace(unsigned int id)
@@ -117,12 +117,12 @@ static bool enter_user_namespace(unsigned int id)
 }
 
 /* All capabilities, in its own user namespace */
-static bool be_root_of_namespace(void)
+static bool become_root_of_namespace(void)
 {
-	return be_somebody() && enter_user_namespace(SOMEBODY) && !prctl(PR_SET_DUMPABLE, 1);
+	return become_user() && enter_user_namespace(SOMEBODY) && !prctl(PR_SET_DUMPABLE, 1);
 }
 
-static bool be_in_pid_namespace(void)
+static bool become_in_pid_namespace(void)
 {
 	pid_t pid;
 	int status;
@@ -219,24 +219,24 @@ static void check_access(const struct target *target, const struct reader *reade
 }
 
 static const struct target
-	root = { "root", be_root, false },
-	root_undumpable = { "root without PR_SET_DUMPABLE", be_root_undumpable, false },
-	somebody = { "somebody", be_somebody, false },
-	undumpable = { "somebody without PR_SET_DUMPABLE", be_undumpable, false },
-	somebody_else = { "somebody else", be_somebody_else, false },
-	half_root = { "somebody who is effectively root", be_half_root, false },
-	with_capability = { "somebody with a capability", be_somebody_with_capability, false },
-	namespaced = { "somebody in a user namespace", be_root_of_namespace, false };
+	root = { "root", become_root, false },
+	root_undumpable = { "root without PR_SET_DUMPABLE", become_root_undumpable, false },
+	somebody = { "somebody", become_user, false },
+	undumpable = { "somebody without PR_SET_DUMPABLE", become_undumpable, false },
+	somebody_else = { "somebody else", become_other_user, false },
+	half_root = { "somebody who is effectively root", become_effective_root, false },
+	with_capability = { "somebody with a capability", become_user_with_capability, false },
+	namespaced = { "somebody in a user namespace", become_root_of_namespace, false };
 
 static const struct reader
-	by_root = { "root", be_root },
-	by_somebody = { "somebody", be_somebody },
-	by_somebody_else = { "somebody else", be_somebody_else },
-	by_effective = { "an effective user who is really somebody", be_real_somebody },
-	by_debugger = { "a process with CAP_SYS_PTRACE", be_debugger },
-	by_idle_debugger = { "a process with CAP_SYS_PTRACE, not effective", be_idle_debugger },
-	by_namespaced = { "the root of a user namespace", be_root_of_namespace },
-	by_pid_namespaced = { "root of a PID namespace", be_in_pid_namespace };
+	by_root = { "root", become_root },
+	by_somebody = { "somebody", become_user },
+	by_somebody_else = { "somebody else", become_other_user },
+	by_effective = { "an effective user who is really somebody", become_real_user },
+	by_debugger = { "a process with CAP_SYS_PTRACE", become_debugger },
+	by_idle_debugger = { "a process with CAP_SYS_PTRACE, not effective", become_idle_debugger },
+	by_namespaced = { "the root of a user namespace", become_root_of_namespace },
+	by_pid_namespaced = { "root of a PID namespace", become_in_pid_namespace };
 
 static void test_access(void)
 {
@@ -311,7 +311,7 @@ static void test_kernel_thread(void)
 		void *legacy;
 		size_t size;
 
-		if (!be_somebody() || syscall(SYS_get_robust_list, 2, &legacy, &size) != -1 ||
+		if (!become_user() || syscall(SYS_get_robust_list, 2, &legacy, &size) != -1 ||
 		    errno != EPERM)
 			_exit(1);
 		_exit(get_robust_list2(2, &head, 0, 0) != -1 || errno != EPERM);

@@ -16,8 +16,8 @@ static struct list lists[MAX_KINDS];
  */
 #define PLACES	(64 + 8)
 
-static bool stored_well(unsigned char *buffer, int place, unsigned char fill, __u64 head,
-			int index, long type)
+static bool stores_exactly(unsigned char *buffer, int place, unsigned char fill, __u64 head,
+			   int index, long type)
 {
 	__u64 got;
 
@@ -35,7 +35,7 @@ static bool stored_well(unsigned char *buffer, int place, unsigned char fill, __
 	return true;
 }
 
-static bool left_alone(unsigned char *buffer, int index, unsigned int flags, int error)
+static bool fails_untouched(unsigned char *buffer, int index, unsigned int flags, int error)
 {
 	memset(buffer, 0x5a, PLACES);
 	if (get_robust_list2(0, buffer + 8, index, flags) != -1 || errno != error)
@@ -75,12 +75,12 @@ static void test_stored_bytes(void)
 
 	/* Without a table, and with a table of one list */
 	for (int i = 0; i < LISTS_PER_TASK; i++)
-		alone &= left_alone(buffer, i, 0, ENOENT);
+		alone &= fails_untouched(buffer, i, 0, ENOENT);
 	need(register_list(&lists[LIST32]), "set_robust_list2");
 	for (int i = 1; i < LISTS_PER_TASK; i++)
-		alone &= left_alone(buffer, i, 0, ENOENT);
-	alone &= left_alone(buffer, 0, 1, EINVAL) && left_alone(buffer, -1, 0, EINVAL) &&
-		 left_alone(buffer, LISTS_PER_TASK, 0, EINVAL);
+		alone &= fails_untouched(buffer, i, 0, ENOENT);
+	alone &= fails_untouched(buffer, 0, 1, EINVAL) && fails_untouched(buffer, -1, 0, EINVAL) &&
+		 fails_untouched(buffer, LISTS_PER_TASK, 0, EINVAL);
 	ok(alone, "a call that fails stores nothing");
 
 	for (int i = 1; i < LISTS_PER_TASK; i++)
@@ -95,8 +95,8 @@ static void test_stored_bytes(void)
 			for (int place = 0; place <= PLACES - 8; place++) {
 				long type = type_of(kind);
 
-				good &= stored_well(buffer, place, 0x5a, head, index, type) &&
-					stored_well(buffer, place, 0xa5, head, index, type);
+				good &= stores_exactly(buffer, place, 0x5a, head, index, type) &&
+					stores_exactly(buffer, place, 0xa5, head, index, type);
 				count += 2;
 			}
 		}

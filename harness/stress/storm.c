@@ -253,7 +253,7 @@ static bool wait_for_survivors(void)
  * Waits a random time, from the first instructions of the first thread until after the
  * last thread has started.
  */
-static void let_victims_run(struct rng *rng)
+static void wait_for_victims(struct rng *rng)
 {
 	unsigned int locks = below(rng, 16) * below(rng, 100);
 	struct timespec moment = { .tv_nsec = below(rng, 10000000) };
@@ -290,7 +290,7 @@ static bool run_round(unsigned int round)
 		die_with(parent);
 		run_victims();
 	}
-	let_victims_run(&rng);
+	wait_for_victims(&rng);
 	if (atomic_load(&shared->execs) && once_in(&rng, 2))
 		nanosleep(&(struct timespec) { .tv_nsec = 20000000 }, NULL);
 	must(!kill(pid, SIGKILL));
