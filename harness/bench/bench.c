@@ -26,6 +26,7 @@
 #define FORKS		500
 #define NEW_TASKS	200
 #define CHILDREN	1000
+#define SLEEPERS	200
 
 /* The list of set_robust_list(), in place of a type */
 #define LEGACY		(-1)
@@ -36,11 +37,14 @@ struct task {
 	unsigned int	lists;
 	unsigned int	entries;	/* of each list */
 	bool		owned;
+	bool		contended;	/* A thread sleeps on each lock. */
 	uint64_t	begin;
 };
 
 static struct lock *locks;
 static union head *heads;
+static pthread_t sleepers[SLEEPERS];
+static atomic_uint ready_sleepers;
 
 static uint64_t now(void)
 {
@@ -61,16 +65,51 @@ static void report(const char *name, int run, double value)
 	printf("%s %d %.2f\n", name, run, value);
 }
 
+static void *sleep_on_lock(void *arg)
+{
+	struct lock *lock = arg;
+	uint32_t word = lock->futex;
+
+	ready_sleepers++;
+	wait_while(&lock->futex, word, NULL);
+	return NULL;
+}
+
+/*
+ * A thread sleeps on each lock of the list, and the exit wakes all of them. The thread that
+ * exits and the one that joins it have a real-time priority, so no sleeper runs in between.
+ */
+static void start_sleepers(void)
+{
+	struct sched_param param = { 0 };
+	pthread_attr_t attr;
+
+	ready_sleepers = 0;
+	if (pthread_attr_init(&attr) || pthread_attr_setstacksize(&attr, 65536) ||
+	    pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED) ||
+	    pthread_attr_setschedpolicy(&attr, SCHED_OTHER) ||
+	    pthread_attr_setschedparam(&attr, &param))
+		die("pthread_attr");
+	for (int i = 0; i < SLEEPERS; i++)
+		if (pthread_create(&sleepers[i], &attr, sleep_on_lock, &locks[i]))
+			die("pthread_create");
+	while (ready_sleepers < SLEEPERS)
+		usleep(1000);
+	/* The last one has not called the kernel yet. */
+	usleep(10000);
+}
+
 /* Ends with a bare exit, to leave out the C library's work. */
 static void *exit_with_lists(void *arg)
 {
 	struct task *task = arg;
 	unsigned int type = task->type == LEGACY ? native_type() : (unsigned int)task->type;
 	uint32_t tid = gettid32();
+	uint32_t word = (task->owned ? tid : tid + 1) | (task->contended ? FUTEX_WAITERS : 0);
 
 	for (unsigned int i = 0; i < task->lists; i++) {
 		make_list(type, &heads[i], &locks[i * task->entries], task->entries);
-		store_words(&locks[i * task->entries], task->entries, task->owned ? tid : tid + 1);
+		store_words(&locks[i * task->entries], task->entries, word);
 		if (task->type == LEGACY) {
 			if (set_legacy_list(&heads[i]))
 				die("set_robust_list");
@@ -81,6 +120,8 @@ static void *exit_with_lists(void *arg)
 	/* Drops the empty list that the C library has registered. */
 	if (task->type != LEGACY || !task->lists)
 		set_legacy_list(NULL);
+	if (task->contended)
+		start_sleepers();
 	task->begin = now();
 	syscall(SYS_exit, 0);
 	return NULL;
@@ -89,7 +130,7 @@ static void *exit_with_lists(void *arg)
 /* Returns the time from the exit of a thread until the thread that joins it continues. */
 static double time_exit(int type, unsigned int lists, unsigned int entries, bool owned)
 {
-	struct task task = { type, lists, entries, owned, 0 };
+	struct task task = { type, lists, entries, owned, false, 0 };
 	pthread_t thread;
 	uint32_t died;
 	uint64_t end;
@@ -140,13 +181,98 @@ static void measure_walk(const char *name, int type, unsigned int lists, unsigne
 	}
 }
 
+/* The same for one list of locks, with a sleeper each */
+static double time_contended_exit(int type)
+{
+	struct task task = { type, 1, SLEEPERS, true, true, 0 };
+	pthread_t thread;
+	uint64_t end;
+
+	if (pthread_create(&thread, NULL, exit_with_lists, &task))
+		die("pthread_create");
+	pthread_join(thread, NULL);
+	end = now();
+
+	for (int i = 0; i < SLEEPERS; i++) {
+		pthread_join(sleepers[i], NULL);
+		if (locks[i].futex != (FUTEX_OWNER_DIED | FUTEX_WAITERS)) {
+			fprintf(stderr, "bench: a lock with a waiter was not handled\n");
+			exit(1);
+		}
+	}
+	return end - task.begin;
+}
+
+static void set_scheduler(int policy, int priority)
+{
+	struct sched_param param = { .sched_priority = priority };
+
+	if (sched_setscheduler(0, policy, &param))
+		die("sched_setscheduler");
+}
+
+static void measure_contended_walk(const char *name, int type)
+{
+	for (int run = 0; run < RUNS; run++) {
+		double empty, full;
+
+		set_scheduler(SCHED_FIFO, 1);
+		empty = time_exits(type, 1, 0, true);
+		full = time_contended_exit(type);
+		for (int i = 1; i < TRIES; i++) {
+			double time = time_contended_exit(type);
+
+			if (time < full)
+				full = time;
+		}
+		set_scheduler(SCHED_OTHER, 0);
+		report(name, run, (full - empty) / SLEEPERS);
+	}
+}
+
+/*
+ * The lower bound of a walk: two loads and a compare-and-exchange for each entry, in user
+ * space.
+ */
+#define measure_floor(name, list_type, pointer)						\
+	do {										\
+		uint32_t tid_ = gettid32(), word_;					\
+											\
+		for (int run_ = 0; run_ < RUNS; run_++) {				\
+			uint64_t begin_;						\
+			pointer entry_;							\
+											\
+			make_list(list_type, heads, locks, 2000);			\
+			store_words(locks, 2000, tid_);					\
+			begin_ = now();							\
+			entry_ = *(pointer *)heads;					\
+			while (entry_ != (pointer)(uintptr_t)heads) {			\
+				struct lock *lock_ = (void *)(uintptr_t)entry_;		\
+											\
+				entry_ = *(volatile pointer *)lock_;			\
+				word_ = atomic_load_explicit(&lock_->futex,		\
+							     memory_order_relaxed);	\
+				if (word_ == tid_)					\
+					atomic_compare_exchange_strong(&lock_->futex,	\
+								       &word_,		\
+								       FUTEX_OWNER_DIED); \
+			}								\
+			report(name, run_, (now() - begin_) / 2000.0);			\
+		}									\
+	} while (0)
+
 static void measure_walks(bool new)
 {
+	measure_floor("floor_32", ROBUST_LIST_32BIT, uint32_t);
+	if (native_type() == ROBUST_LIST_64BIT)
+		measure_floor("floor_64", ROBUST_LIST_64BIT, uint64_t);
+	measure_contended_walk("walk_legacy_contended", LEGACY);
 	measure_walk("walk_legacy_owned", LEGACY, 1, 2000, true);
 	measure_walk("walk_legacy_other", LEGACY, 1, 2000, false);
 	if (!new)
 		return;
 	if (native_type() == ROBUST_LIST_64BIT) {
+		measure_contended_walk("walk_64_contended", ROBUST_LIST_64BIT);
 		measure_walk("walk_64_owned", ROBUST_LIST_64BIT, 1, 2000, true);
 		measure_walk("walk_64_other", ROBUST_LIST_64BIT, 1, 2000, false);
 		measure_walk("walk_64_other_256", ROBUST_LIST_64BIT, 1, 256, false);
@@ -155,6 +281,7 @@ static void measure_walks(bool new)
 		measure_walk("walk_64_owned_1000000", ROBUST_LIST_64BIT, 1, MAX_ENTRIES, true);
 		measure_walk("walk_64_owned_10x200", ROBUST_LIST_64BIT, 10, 200, true);
 	}
+	measure_contended_walk("walk_32_contended", ROBUST_LIST_32BIT);
 	measure_walk("walk_32_owned", ROBUST_LIST_32BIT, 1, 2000, true);
 	measure_walk("walk_32_other", ROBUST_LIST_32BIT, 1, 2000, false);
 	measure_walk("walk_32_other_256", ROBUST_LIST_32BIT, 1, 256, false);
@@ -204,6 +331,8 @@ static void measure_calls(bool new)
 		sched_yield();
 
 	measure_call("call_getppid", syscall(SYS_getppid));
+	/* Arguments that fail first: the costs of the way to the function */
+	measure_call("invalid_legacy", -syscall(SYS_set_robust_list, NULL, 0));
 	measure_call("set_legacy", set_legacy_list(heads));
 	measure_call("get_legacy_self", syscall(SYS_get_robust_list, 0, &legacy, &size));
 	measure_call("get_legacy_other", syscall(SYS_get_robust_list, other, &legacy, &size));
@@ -211,6 +340,7 @@ static void measure_calls(bool new)
 		return;
 	if (set_robust_list2(heads, ROBUST_LIST_NEW, native_type()))
 		die("set_robust_list2");
+	measure_call("invalid_2", -set_robust_list2(heads, 0, ~0U));
 	measure_call("set_2", set_robust_list2(heads, 0, native_type()));
 	measure_call("get_2_self", get_robust_list2(0, &head, 0, 0));
 	measure_call("get_2_other", get_robust_list2(other, &head, 0, 0));
@@ -221,6 +351,13 @@ struct first {
 	uint64_t	again;
 	uint64_t	clock;
 };
+
+/* An interrupt in one of the times must not count. */
+static void keep_shortest(uint64_t *shortest, uint64_t time)
+{
+	if (time < *shortest)
+		*shortest = time;
+}
 
 static void *register_first(void *arg)
 {
@@ -236,16 +373,16 @@ static void *register_first(void *arg)
 	t[3] = now();
 	if (index)
 		die("set_robust_list2");
-	times->first += t[1] - t[0];
-	times->again += t[2] - t[1];
-	times->clock += t[3] - t[2];
+	keep_shortest(&times->first, t[1] - t[0]);
+	keep_shortest(&times->again, t[2] - t[1]);
+	keep_shortest(&times->clock, t[3] - t[2]);
 	return NULL;
 }
 
 static void measure_first(void)
 {
 	for (int run = 0; run < RUNS; run++) {
-		struct first times = { 0 };
+		struct first times = { UINT64_MAX, UINT64_MAX, UINT64_MAX };
 
 		for (int i = 0; i < NEW_TASKS; i++) {
 			pthread_t thread;
@@ -254,8 +391,8 @@ static void measure_first(void)
 				die("pthread_create");
 			pthread_join(thread, NULL);
 		}
-		report("first_registration", run, (double)(times.first - times.clock) / NEW_TASKS);
-		report("second_registration", run, (double)(times.again - times.clock) / NEW_TASKS);
+		report("first_registration", run, times.first - times.clock);
+		report("second_registration", run, times.again - times.clock);
 	}
 }
 
