@@ -143,8 +143,7 @@ impl<'a> RobustFutexOwner<'a> {
     ///
     /// # Errors
     ///
-    /// [`EFAULT`] if `uaddr` is not a multiple of four, or if the futex is the task's own and cannot
-    /// be written.
+    /// [`EFAULT`] if `uaddr` is not a multiple of four, or if the own futex cannot be written.
     ///
     /// # Examples
     ///
