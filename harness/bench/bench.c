@@ -27,6 +27,7 @@
 #define NEW_TASKS	200
 #define CHILDREN	1000
 #define SLEEPERS	200
+#define STACK_SIZE	(256 * 1024)
 
 /* The list of set_robust_list(), in place of a type */
 #define LEGACY		(-1)
@@ -85,7 +86,7 @@ static void start_sleepers(void)
 	pthread_attr_t attr;
 
 	ready_sleepers = 0;
-	if (pthread_attr_init(&attr) || pthread_attr_setstacksize(&attr, 65536) ||
+	if (pthread_attr_init(&attr) || pthread_attr_setstacksize(&attr, STACK_SIZE) ||
 	    pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED) ||
 	    pthread_attr_setschedpolicy(&attr, SCHED_OTHER) ||
 	    pthread_attr_setschedparam(&attr, &param))
