@@ -431,7 +431,8 @@ static void *rewrite_pointers(void *arg)
 	return NULL;
 }
 
-TEST_F(list, rewritten_under_the_walk)
+/* 50 victims take a minute on an emulated CPU with a debug kernel. */
+TEST_F_TIMEOUT(list, rewritten_under_the_walk, 300)
 {
 	pthread_t thread;
 
