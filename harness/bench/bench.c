@@ -80,7 +80,7 @@ static void *sleep_on_lock(void *arg)
  * A thread sleeps on each lock of the list, and the exit wakes all of them. The thread that
  * exits and the one that joins it have a real-time priority, so no sleeper runs in between.
  */
-static void start_sleepers(void)
+static void start_sleepers(unsigned int count)
 {
 	struct sched_param param = { 0 };
 	pthread_attr_t attr;
@@ -91,10 +91,10 @@ static void start_sleepers(void)
 	    pthread_attr_setschedpolicy(&attr, SCHED_OTHER) ||
 	    pthread_attr_setschedparam(&attr, &param))
 		die("pthread_attr");
-	for (int i = 0; i < SLEEPERS; i++)
+	for (unsigned int i = 0; i < count; i++)
 		if (pthread_create(&sleepers[i], &attr, sleep_on_lock, &locks[i]))
 			die("pthread_create");
-	while (ready_sleepers < SLEEPERS)
+	while (ready_sleepers < count)
 		usleep(1000);
 	/* The last one has not called the kernel yet. */
 	usleep(10000);
@@ -122,18 +122,18 @@ static void *exit_with_lists(void *arg)
 	if (task->type != LEGACY || !task->lists)
 		set_legacy_list(NULL);
 	if (task->contended)
-		start_sleepers();
+		start_sleepers(task->entries);
 	task->begin = now();
 	syscall(SYS_exit, 0);
 	return NULL;
 }
 
 /* Returns the time from the exit of a thread until the thread that joins it continues. */
-static double time_exit(int type, unsigned int lists, unsigned int entries, bool owned)
+static double time_exit(struct task task)
 {
-	struct task task = { type, lists, entries, owned, false, 0 };
+	uint32_t died = FUTEX_OWNER_DIED | (task.contended ? FUTEX_WAITERS : 0);
+	unsigned int entries = task.lists * task.entries, handled;
 	pthread_t thread;
-	uint32_t died;
 	uint64_t end;
 
 	if (pthread_create(&thread, NULL, exit_with_lists, &task))
@@ -141,22 +141,25 @@ static double time_exit(int type, unsigned int lists, unsigned int entries, bool
 	pthread_join(thread, NULL);
 	end = now();
 
-	died = count_died(locks, lists * entries);
-	if (died != (owned ? lists * entries : 0)) {
-		fprintf(stderr, "bench: %u of %u locks handled\n", died, lists * entries);
+	if (task.contended)
+		for (unsigned int i = 0; i < entries; i++)
+			pthread_join(sleepers[i], NULL);
+	handled = count_futexes(locks, entries, died);
+	if (handled != (task.owned ? entries : 0)) {
+		fprintf(stderr, "bench: %u of %u locks handled\n", handled, entries);
 		exit(1);
 	}
 	return end - task.begin;
 }
 
 /* Returns the shortest of some exits, because interrupts disturb the others. */
-static double time_exits(int type, unsigned int lists, unsigned int entries, bool owned)
+static double shortest_exit(struct task task)
 {
-	double best = time_exit(type, lists, entries, owned);
+	double best = time_exit(task);
 
-	if (lists * entries <= 10000 || !owned) {
+	if (task.lists * task.entries <= 10000 || !task.owned) {
 		for (int i = 1; i < TRIES; i++) {
-			double time = time_exit(type, lists, entries, owned);
+			double time = time_exit(task);
 
 			if (time < best)
 				best = time;
@@ -169,39 +172,25 @@ static double time_exits(int type, unsigned int lists, unsigned int entries, boo
  * Instructions per visited entry: the additional time of the exit compared with empty
  * lists. A list ends with the 2048th entry that the thread does not own.
  */
-static void measure_walk(const char *name, int type, unsigned int lists, unsigned int entries,
-			 bool owned)
+static void measure_exits(const char *name, struct task full)
 {
-	unsigned int visited = owned || entries < ROBUST_LIST_LIMIT ? entries : ROBUST_LIST_LIMIT;
+	unsigned int visited = full.entries;
+	struct task empty = full;
 
+	if (!full.owned && visited > ROBUST_LIST_LIMIT)
+		visited = ROBUST_LIST_LIMIT;
+	empty.entries = 0;
 	for (int run = 0; run < RUNS; run++) {
-		double empty = time_exits(type, lists, 0, owned);
-		double full = time_exits(type, lists, entries, owned);
+		double base = shortest_exit(empty);
 
-		report(name, run, (full - empty) / (lists * visited));
+		report(name, run, (shortest_exit(full) - base) / (full.lists * visited));
 	}
 }
 
-/* The same for one list of locks, with a sleeper each */
-static double time_contended_exit(int type)
+static void measure_walk(const char *name, int type, unsigned int lists, unsigned int entries,
+			 bool owned)
 {
-	struct task task = { type, 1, SLEEPERS, true, true, 0 };
-	pthread_t thread;
-	uint64_t end;
-
-	if (pthread_create(&thread, NULL, exit_with_lists, &task))
-		die("pthread_create");
-	pthread_join(thread, NULL);
-	end = now();
-
-	for (int i = 0; i < SLEEPERS; i++) {
-		pthread_join(sleepers[i], NULL);
-		if (locks[i].futex != (FUTEX_OWNER_DIED | FUTEX_WAITERS)) {
-			fprintf(stderr, "bench: a lock with a waiter was not handled\n");
-			exit(1);
-		}
-	}
-	return end - task.begin;
+	measure_exits(name, (struct task){ type, lists, entries, owned, false, 0 });
 }
 
 static void set_scheduler(int policy, int priority)
@@ -214,21 +203,9 @@ static void set_scheduler(int policy, int priority)
 
 static void measure_contended_walk(const char *name, int type)
 {
-	for (int run = 0; run < RUNS; run++) {
-		double empty, full;
-
-		set_scheduler(SCHED_FIFO, 1);
-		empty = time_exits(type, 1, 0, true);
-		full = time_contended_exit(type);
-		for (int i = 1; i < TRIES; i++) {
-			double time = time_contended_exit(type);
-
-			if (time < full)
-				full = time;
-		}
-		set_scheduler(SCHED_OTHER, 0);
-		report(name, run, (full - empty) / SLEEPERS);
-	}
+	set_scheduler(SCHED_FIFO, 1);
+	measure_exits(name, (struct task){ type, 1, SLEEPERS, true, true, 0 });
+	set_scheduler(SCHED_OTHER, 0);
 }
 
 /*

@@ -267,14 +267,20 @@ static inline long hold_list(unsigned int type, union head *head, struct lock *l
 	return set_robust_list2(head, ROBUST_LIST_NEW, type);
 }
 
+/* Returns how many of the first n futex words have this value. */
+static inline int count_futexes(struct lock *lock, int n, uint32_t word)
+{
+	int count = 0;
+
+	for (int i = 0; i < n; i++)
+		count += atomic_load(&lock[i].futex) == word;
+	return count;
+}
+
 /* Returns how many of the first n futex words are exactly FUTEX_OWNER_DIED. */
 static inline int count_died(struct lock *lock, int n)
 {
-	int died = 0;
-
-	for (int i = 0; i < n; i++)
-		died += atomic_load(&lock[i].futex) == FUTEX_OWNER_DIED;
-	return died;
+	return count_futexes(lock, n, FUTEX_OWNER_DIED);
 }
 
 #endif
