@@ -55,6 +55,13 @@ static uint64_t now(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
+/* Interrupts and background work disturb some of the times. */
+static void keep_shortest(uint64_t *shortest, uint64_t time)
+{
+	if (time < *shortest)
+		*shortest = time;
+}
+
 static _Noreturn void die(const char *what)
 {
 	fprintf(stderr, "bench: %s: %s\n", what, strerror(errno));
@@ -78,7 +85,7 @@ static void *sleep_on_lock(void *arg)
 
 /*
  * A thread sleeps on each lock of the list, and the exit wakes all of them. The thread that
- * exits and the one that joins it have a real-time priority, so no sleeper runs in between.
+ * exits and the one that joins it have a higher priority, so no sleeper runs in between.
  */
 static void start_sleepers(unsigned int count)
 {
@@ -129,7 +136,7 @@ static void *exit_with_lists(void *arg)
 }
 
 /* Returns the time from the exit of a thread until the thread that joins it continues. */
-static double time_exit(struct task task)
+static uint64_t time_exit(struct task task)
 {
 	uint32_t died = FUTEX_OWNER_DIED | (task.contended ? FUTEX_WAITERS : 0);
 	unsigned int entries = task.lists * task.entries, handled;
@@ -152,47 +159,6 @@ static double time_exit(struct task task)
 	return end - task.begin;
 }
 
-/* Returns the shortest of some exits, because interrupts disturb the others. */
-static double shortest_exit(struct task task)
-{
-	double best = time_exit(task);
-
-	if (task.lists * task.entries <= 10000 || !task.owned) {
-		for (int i = 1; i < TRIES; i++) {
-			double time = time_exit(task);
-
-			if (time < best)
-				best = time;
-		}
-	}
-	return best;
-}
-
-/*
- * Instructions per visited entry: the additional time of the exit compared with empty
- * lists. A list ends with the 2048th entry that the thread does not own.
- */
-static void measure_exits(const char *name, struct task full)
-{
-	unsigned int visited = full.entries;
-	struct task empty = full;
-
-	if (!full.owned && visited > ROBUST_LIST_LIMIT)
-		visited = ROBUST_LIST_LIMIT;
-	empty.entries = 0;
-	for (int run = 0; run < RUNS; run++) {
-		double base = shortest_exit(empty);
-
-		report(name, run, (shortest_exit(full) - base) / (full.lists * visited));
-	}
-}
-
-static void measure_walk(const char *name, int type, unsigned int lists, unsigned int entries,
-			 bool owned)
-{
-	measure_exits(name, (struct task){ type, lists, entries, owned, false, 0 });
-}
-
 static void set_scheduler(int policy, int priority)
 {
 	struct sched_param param = { .sched_priority = priority };
@@ -201,11 +167,43 @@ static void set_scheduler(int policy, int priority)
 		die("sched_setscheduler");
 }
 
+/*
+ * Instructions per visited entry: the additional time of the exit compared with empty
+ * lists. A list ends with the 2048th entry that the thread does not own.
+ *
+ * Both kinds of exit alternate, so that background work of the kernel meets both. With a
+ * real-time priority, the joining thread sleeps before the other one exits, and it continues
+ * after the whole exit, not where the exit wakes it.
+ */
+static void measure_exits(const char *name, struct task full)
+{
+	bool slow = full.owned && full.lists * full.entries > 10000;
+	int tries = slow ? RUNS : RUNS * TRIES;
+	uint64_t shortest_full = UINT64_MAX, shortest_empty = UINT64_MAX;
+	unsigned int visited = full.entries;
+	struct task empty = full;
+
+	if (!full.owned && visited > ROBUST_LIST_LIMIT)
+		visited = ROBUST_LIST_LIMIT;
+	empty.entries = 0;
+	set_scheduler(SCHED_FIFO, 1);
+	for (int i = 0; i < tries; i++) {
+		keep_shortest(&shortest_empty, time_exit(empty));
+		keep_shortest(&shortest_full, time_exit(full));
+	}
+	set_scheduler(SCHED_OTHER, 0);
+	report(name, 0, ((double)shortest_full - shortest_empty) / (full.lists * visited));
+}
+
+static void measure_walk(const char *name, int type, unsigned int lists, unsigned int entries,
+			 bool owned)
+{
+	measure_exits(name, (struct task){ type, lists, entries, owned, false, 0 });
+}
+
 static void measure_contended_walk(const char *name, int type)
 {
-	set_scheduler(SCHED_FIFO, 1);
 	measure_exits(name, (struct task){ type, 1, SLEEPERS, true, true, 0 });
-	set_scheduler(SCHED_OTHER, 0);
 }
 
 /*
@@ -329,13 +327,6 @@ struct first {
 	uint64_t	again;
 	uint64_t	clock;
 };
-
-/* An interrupt in one of the times must not count. */
-static void keep_shortest(uint64_t *shortest, uint64_t time)
-{
-	if (time < *shortest)
-		*shortest = time;
-}
 
 static void *register_first(void *arg)
 {
