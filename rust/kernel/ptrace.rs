@@ -3,6 +3,7 @@
 //! Access of one task to another.
 //!
 //! C headers: [`include/linux/ptrace.h`](srctree/include/linux/ptrace.h),
+//! [`include/linux/rwsem.h`](srctree/include/linux/rwsem.h),
 //! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h)
 
 use crate::{
@@ -51,6 +52,12 @@ pub struct ExecUpdateGuard<'a> {
 }
 
 impl Task {
+    fn exec_update_lock(&self) -> *mut bindings::rw_semaphore {
+        // SAFETY: By the type invariants, `self` is a valid task with a reference count above zero,
+        // and a task keeps its `signal` until that count is zero.
+        unsafe { &raw mut (*(*self.as_ptr()).signal).exec_update_lock }
+    }
+
     /// Keeps the task's process from finishing an `execve()`, after waiting for one under way.
     ///
     /// # Errors
@@ -59,9 +66,8 @@ impl Task {
     #[doc(alias = "exec_update_lock")]
     #[inline]
     pub fn lock_exec_update(&self) -> Result<ExecUpdateGuard<'_>> {
-        // SAFETY: By the type invariants, `self` is a valid task with a reference count above zero,
-        // and a task keeps its `signal` until that count is zero. This function may sleep.
-        let ret = unsafe { bindings::task_lock_exec_update(self.as_ptr()) };
+        // SAFETY: The semaphore is valid for as long as `self`. This function may sleep.
+        let ret = unsafe { bindings::down_read_killable(self.exec_update_lock()) };
         if ret != 0 {
             return Err(Error::from_errno(ret));
         }
@@ -106,6 +112,6 @@ impl Drop for ExecUpdateGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the current task holds the lock for reading.
-        unsafe { bindings::task_unlock_exec_update(self.task.as_ptr()) };
+        unsafe { bindings::up_read(self.task.exec_update_lock()) };
     }
 }
