@@ -41,7 +41,7 @@ check:
 	@$(H)/check/docs
 
 bench:
-	@$(H)/bench/bench
+	@$(H)/bench/bench $(filter-out default,$(CONFIG))
 
 fuzz:
 	@$(H)/stress/fuzz long "$(CONFIG)"
