@@ -8,13 +8,11 @@
 
 use crate::{
     bindings,
-    error::{
-        Error,
-        Result, //
-    },
+    prelude::*,
     task::Task,
     types::NotThreadSafe,
 };
+use core::mem::offset_of;
 
 crate::impl_flags!(
     /// An access to a task, and whose credentials allow it.
@@ -50,6 +48,14 @@ pub struct ExecUpdateGuard<'a> {
     task: &'a Task,
     _not_send: NotThreadSafe,
 }
+
+// `exec_update_lock()` depends on the layout that `bindgen` computes, so compare it with the layout
+// of the C compiler.
+static_assert!(
+    offset_of!(bindings::task_struct, signal) == bindings::TASK_STRUCT_SIGNAL_OFFSET
+        && offset_of!(bindings::signal_struct, exec_update_lock)
+            == bindings::SIGNAL_STRUCT_EXEC_UPDATE_LOCK_OFFSET
+);
 
 impl Task {
     fn exec_update_lock(&self) -> *mut bindings::rw_semaphore {
