@@ -24,7 +24,10 @@
 use kernel::{
     futex::RobustFutexOwner,
     prelude::*,
-    task::CurrentTask,
+    task::{
+        cond_resched,
+        CurrentTask, //
+    },
     uapi, //
 };
 
@@ -137,6 +140,7 @@ impl<'a> Walk<'a> {
                 others_left == 0
             };
             pointer = Pointer::from(next?);
+            cond_resched();
         }
         Ok(End::Limit)
     }
