@@ -203,6 +203,13 @@ static void measure_walk(const char *name, int type, unsigned int lists, unsigne
 
 static void measure_contended_walk(const char *name, int type)
 {
+#ifdef __loongarch__
+	/*
+	 * With -icount, QEMU's loongarch64 exits when a CPU sends itself an interrupt, as the
+	 * kernel does with many tasks.
+	 */
+	return;
+#endif
 	measure_exits(name, (struct task){ type, 1, SLEEPERS, true, true, 0 });
 }
 
@@ -384,21 +391,6 @@ static void measure_forks(void)
 	}
 }
 
-/* The size of the objects in a slab cache, from /proc */
-static void report_slab(const char *cache)
-{
-	char path[128];
-	int size;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/sys/kernel/slab/%s/object_size", cache);
-	f = fopen(path, "r");
-	if (!f || fscanf(f, "%d", &size) != 1)
-		die(path);
-	fclose(f);
-	printf("size_%s 0 %d\n", cache, size);
-}
-
 /* The cost of a table in the memory cgroup, averaged over many tables at the same time */
 static long slab_bytes(void)
 {
@@ -508,11 +500,9 @@ int main(int argc, char *argv[])
 		measure_forks();
 		return 0;
 	}
-	if (!strcmp(what, "size")) {
-		report_slab("task_struct");
-		return 0;
-	}
 
+	/* What was measured before QEMU or the kernel fails */
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	/* Below 4 GiB for 32-bit lists, and above the first GiB, which may have the heap */
 	locks = mmap((void *)0x60000000, (MAX_ENTRIES + 1) * sizeof(*locks), PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
@@ -540,6 +530,5 @@ int main(int argc, char *argv[])
 	measure_calls(new);
 	if (new)
 		measure_first();
-	report_slab("task_struct");
 	return 0;
 }
