@@ -29,7 +29,7 @@ pub use crate::macros::syscall;
 #[inline]
 pub fn in_compat_syscall() -> bool {
     // SAFETY: An FFI call with no additional requirements.
-    unsafe { bindings::in_compat_syscall() }
+    cfg!(CONFIG_COMPAT) && unsafe { bindings::in_compat_syscall() }
 }
 
 /// Returns whether the program that made the current system call has 64-bit pointers.
@@ -80,6 +80,15 @@ impl<'a> Registers<'a> {
         }
     }
 
+    /// Returns whether a system call in the kernel's own calling convention comes from a program
+    /// with 64-bit pointers, and not from an x32 one (`in_x32_syscall()`).
+    #[cfg(CONFIG_X86_64)]
+    #[inline]
+    pub fn is_64bit(self) -> bool {
+        !cfg!(CONFIG_X86_X32_ABI)
+            || self.0.orig_ax & casts::u32_as_usize(bindings::__X32_SYSCALL_BIT) == 0
+    }
+
     /// Argument `N`, counted from 0, of a system call of an i386 program, `SC_IA32_REGS_TO_ARGS`.
     #[cfg(CONFIG_X86_64)]
     #[inline]
@@ -112,6 +121,16 @@ impl<'a> Registers<'a> {
             n => regs[n],
         };
         casts::arch::u64_as_usize(register)
+    }
+
+    /// Returns whether the program has 64-bit pointers, and is not an AArch32 one
+    /// (`compat_user_mode()`).
+    #[cfg(CONFIG_ARM64)]
+    #[inline]
+    pub fn is_64bit(self) -> bool {
+        // SAFETY: As in `native()`.
+        let pstate = unsafe { self.0.__bindgen_anon_1.user_regs.pstate };
+        pstate & u64::from(bindings::PSR_MODE32_BIT) == 0
     }
 
     /// Argument `N`, counted from 0, of a system call in the kernel's own calling convention.

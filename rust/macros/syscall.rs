@@ -27,6 +27,8 @@ struct Wrapper {
     register: TokenStream,
     /// The method of `kernel::syscall::Argument` that takes the argument out of it.
     decode: TokenStream,
+    /// Whether the caller has 64-bit pointers.
+    is_64bit: TokenStream,
 }
 
 /// All such entry points that one system call has, over all configurations.
@@ -39,30 +41,48 @@ fn wrappers() -> [Wrapper; 4] {
             prefix: "__x64_",
             register: quote!(native),
             decode: quote!(from_native),
+            is_64bit: quote!(regs.is_64bit()),
         },
         Wrapper {
             cfg: quote!(all(CONFIG_IA32_EMULATION, not(CONFIG_UML))),
             prefix: "__ia32_",
             register: quote!(ia32),
             decode: quote!(from_compat),
+            is_64bit: quote!(false),
         },
         Wrapper {
             cfg: quote!(CONFIG_ARM64),
             prefix: "__arm64_",
             register: quote!(native),
             decode: quote!(from_native),
+            is_64bit: quote!(regs.is_64bit()),
         },
         Wrapper {
             cfg: quote!(all(CONFIG_RISCV, CONFIG_64BIT)),
             prefix: "__riscv_",
             register: quote!(native),
             decode: quote!(from_native),
+            is_64bit: quote!(::kernel::syscall::in_64bit_syscall()),
         },
     ]
 }
 
-/// The types of the arguments, where `f` is a function that can be a system call.
-fn argument_types(f: &ItemFn) -> Result<Vec<&Type>> {
+/// Takes `#[caller_is_64bit]` away from the first parameter, and returns whether it was there.
+fn take_caller(f: &mut ItemFn) -> bool {
+    let Some(FnArg::Typed(first)) = f.sig.inputs.first_mut() else {
+        return false;
+    };
+    let attributes = first.attrs.len();
+
+    first
+        .attrs
+        .retain(|attribute| !attribute.path().is_ident("caller_is_64bit"));
+    first.attrs.len() != attributes
+}
+
+/// The types of the arguments, where `f` is a function that can be a system call. `skip` parameters
+/// are no arguments.
+fn argument_types(f: &ItemFn, skip: usize) -> Result<Vec<&Type>> {
     let sig = &f.sig;
 
     let odd = if let Some(constness) = &sig.constness {
@@ -90,7 +110,7 @@ fn argument_types(f: &ItemFn) -> Result<Vec<&Type>> {
             &sig.generics,
             "a system call has no generic parameters",
         ))
-    } else if sig.inputs.len() > MAX_ARGS {
+    } else if sig.inputs.len() > MAX_ARGS + skip {
         Some(Error::new_spanned(
             &sig.inputs,
             format!("a system call has at most {MAX_ARGS} arguments"),
@@ -104,6 +124,7 @@ fn argument_types(f: &ItemFn) -> Result<Vec<&Type>> {
 
     sig.inputs
         .iter()
+        .skip(skip)
         .map(|arg| match arg {
             FnArg::Typed(arg) => Ok(&*arg.ty),
             FnArg::Receiver(receiver) => Err(Error::new_spanned(
@@ -128,8 +149,10 @@ fn allow_error_injection(entry_point: &Ident, signature: TokenStream) -> TokenSt
 }
 
 /// Please see [`crate::syscall`] for documentation.
-pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
-    let types = argument_types(&f)?;
+pub(crate) fn syscall(mut f: ItemFn) -> Result<TokenStream> {
+    let caller = take_caller(&mut f).then(|| format_ident!("is_64bit"));
+    let caller = caller.as_slice();
+    let types = argument_types(&f, caller.len())?;
     let name = &f.sig.ident;
     let numbers: Vec<usize> = (0..types.len()).collect();
     let arguments: Vec<_> = numbers.iter().map(|n| format_ident!("arg{n}")).collect();
@@ -145,7 +168,9 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
             prefix,
             register,
             decode,
+            is_64bit,
         } = wrapper;
+        let caller = caller.iter().map(|_| is_64bit);
         let entry_point = format_ident!("{prefix}sys_{name}");
         let allow_error_injection = allow_error_injection(
             &entry_point,
@@ -164,11 +189,14 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
                     // changes them before the arguments are decoded.
                     let regs = unsafe { ::kernel::syscall::Registers::from_raw(regs) };
 
-                    #shared(#(
-                        <#types as ::kernel::syscall::Argument>::#decode(
-                            regs.#register::<#numbers>()
-                        )
-                    ),*)
+                    #shared(
+                        #(#caller,)*
+                        #(
+                            <#types as ::kernel::syscall::Argument>::#decode(
+                                regs.#register::<#numbers>()
+                            )
+                        ),*
+                    )
                 }
 
                 #allow_error_injection
@@ -179,6 +207,9 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
     // Without wrappers the entry code passes a `long` for each argument.
     let entry_point = format_ident!("sys_{name}");
     let longs: Vec<_> = types.iter().map(|_| quote!(usize)).collect();
+    let in_64bit_syscall = caller
+        .iter()
+        .map(|_| quote!(::kernel::syscall::in_64bit_syscall()));
     let allow_error_injection =
         allow_error_injection(&entry_point, quote!(extern "C" fn(#(#longs),*)));
 
@@ -186,8 +217,8 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
         #[inline(always)]
         #f
 
-        fn #shared(#(#arguments: #types),*) -> ::kernel::ffi::c_long {
-            ::kernel::syscall::into_return_value(#name(#(#arguments),*))
+        fn #shared(#(#caller: bool,)* #(#arguments: #types),*) -> ::kernel::ffi::c_long {
+            ::kernel::syscall::into_return_value(#name(#(#caller,)* #(#arguments),*))
         }
 
         #(#wrapper_entry_points)*
@@ -196,9 +227,10 @@ pub(crate) fn syscall(f: ItemFn) -> Result<TokenStream> {
         const _: () = {
             #[no_mangle]
             extern "C" fn #entry_point(#(#arguments: usize),*) -> ::kernel::ffi::c_long {
-                #shared(#(
-                    <#types as ::kernel::syscall::Argument>::from_native(#arguments)
-                ),*)
+                #shared(
+                    #(#in_64bit_syscall,)*
+                    #(<#types as ::kernel::syscall::Argument>::from_native(#arguments)),*
+                )
             }
 
             #allow_error_injection

@@ -28,8 +28,7 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// Checks the arguments. `is_64bit` says whether the calling program has 64-bit pointers, and
-    /// is called for 64-bit lists only.
+    /// Checks the arguments. `is_64bit` says whether the calling program has 64-bit pointers.
     ///
     /// # Errors
     ///
@@ -42,18 +41,13 @@ impl Request {
     ///   below 4 GiB for a 32-bit list,
     /// - `ROBUST_LIST_64BIT` from a program with 32-bit pointers,
     /// - a `head` or an `index` that the operation in `flags` does not take.
-    pub(crate) fn new(
-        head: UserPtr,
-        index: c_int,
-        flags: c_uint,
-        is_64bit: impl FnOnce() -> bool,
-    ) -> Result<Self> {
+    pub(crate) fn new(head: UserPtr, index: c_int, flags: c_uint, is_64bit: bool) -> Result<Self> {
         if flags & !uapi::ROBUST_LIST_TYPE_MASK != 0 {
             return Self::without_list(head, index, flags);
         }
         let list = Head::new(head, flags)?;
 
-        if flags == uapi::ROBUST_LIST_64BIT && !is_64bit() {
+        if flags == uapi::ROBUST_LIST_64BIT && !is_64bit {
             return Err(EINVAL);
         }
 

@@ -30,10 +30,7 @@ use kernel::{
     prelude::*,
     ptrace::Mode,
     sync::rcu,
-    syscall::{
-        in_64bit_syscall,
-        syscall, //
-    },
+    syscall::syscall,
     task::{
         CurrentTask,
         Pid,
@@ -72,8 +69,13 @@ const __LOG_PREFIX: &[u8] = b"robust_list2\0";
 /// - [`ENOSPC`]: no slot is free for a new list.
 /// - [`ENOMEM`]: no memory for the thread's table, at its first registration.
 #[syscall]
-fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long> {
-    let request = Request::new(head, index, flags, in_64bit_syscall)?;
+fn set_robust_list2(
+    #[caller_is_64bit] is_64bit: bool,
+    head: UserPtr,
+    index: c_int,
+    flags: c_uint,
+) -> Result<c_long> {
+    let request = Request::new(head, index, flags, is_64bit)?;
     let task = current!();
     let table = OwnTable::of_current(task);
 
@@ -91,7 +93,7 @@ fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long
             index
         }
         Request::Release(index) => {
-            release(task, table.ok_or(ENOENT)?.replace(index, None)?);
+            release(task, table.ok_or(ENOENT)?, index)?;
             index
         }
         Request::QueryMax => return Ok(ROBUST_LISTS_PER_TASK.into()),
@@ -99,12 +101,15 @@ fn set_robust_list2(head: UserPtr, index: c_int, flags: c_uint) -> Result<c_long
     Ok(index.into())
 }
 
-/// Walks one list as exit does.
+/// Unregisters a list, and walks it as exit does.
 #[cold]
-fn release(task: &CurrentTask, head: Head) {
+fn release(task: &CurrentTask, table: OwnTable<'_>, index: Index) -> Result {
+    let head = table.replace(index, None)?;
+
     if let Some(mut walk) = Walk::of_current(task) {
         walk.list(head);
     }
+    Ok(())
 }
 
 /// Reads the head and the type of a list that a thread has registered.

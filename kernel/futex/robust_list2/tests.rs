@@ -368,7 +368,7 @@ macro_rules! for_both_widths {
 
 /// What [`Request::new`] makes of its arguments.
 fn request(head: usize, index: c_int, flags: c_uint, is_64bit: bool) -> Result<Request> {
-    Request::new(UserPtr::from_addr(head), index, flags, || is_64bit)
+    Request::new(UserPtr::from_addr(head), index, flags, is_64bit)
 }
 
 #[kunit_tests(robust_list2)]
