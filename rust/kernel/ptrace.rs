@@ -10,7 +10,7 @@ use crate::{
     bindings,
     prelude::*,
     task::Task,
-    types::NotThreadSafe,
+    types::NotThreadSafe, //
 };
 use core::mem::offset_of;
 
@@ -68,7 +68,7 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// [`EINTR`](crate::error::code::EINTR) if the current task is killed while it waits.
+    /// [`EINTR`] if the current task is killed while it waits.
     #[doc(alias = "exec_update_lock")]
     #[inline]
     pub fn lock_exec_update(&self) -> Result<ExecUpdateGuard<'_>> {
