@@ -145,6 +145,13 @@ need_space() {
 		die "$dir has $free MiB free and this step needs about $mib: free some, or set XDG_CACHE_HOME"
 }
 
+# with_ccache DIR COMMAND...: runs a command with the cache of compiled objects, which are
+# the same for all DIRs.
+with_ccache() {
+	CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$1 CCACHE_NOHASHDIR=1 \
+		CCACHE_SLOPPINESS=time_macros,include_file_mtime CCACHE_MAXSIZE=4G "${@:2}"
+}
+
 # step LOG LABEL COMMAND...: runs a long command with its output in a log and one line
 # of progress. On failure it shows the relevant part of the log.
 step() {
