@@ -2,7 +2,10 @@
 
 //! The head of a registered list: its address, and the width of the list's pointers.
 
-use core::num::NonZero;
+use core::{
+    mem::offset_of,
+    num::NonZero, //
+};
 
 use kernel::{
     num::casts,
@@ -10,11 +13,21 @@ use kernel::{
     uapi, //
 };
 
-use crate::pointer::Word;
-
 /// Returns whether the flags of the system call say `ROBUST_LIST_64BIT`.
 fn is_64bit(flags: c_uint) -> bool {
     flags & uapi::ROBUST_LIST_TYPE_MASK == uapi::ROBUST_LIST_64BIT
+}
+
+/// A field of a head, and how many words of the list precede it.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub(crate) enum Field {
+    /// The pointer to the first entry.
+    First,
+    /// `futex_offset`.
+    FutexOffset,
+    /// `list_op_pending`.
+    ListOpPending,
 }
 
 /// A registered list: the address of its head, and the width of its pointers. A null address is an
@@ -76,11 +89,8 @@ impl Head {
     /// Returns the list whose `list_op_pending` is at `pending`, if such a list can exist. An empty
     /// list has none.
     pub(crate) fn with_pending(pending: UserPtr, flags: c_uint) -> Option<Self> {
-        let offset = if is_64bit(flags) {
-            u64::LIST_OP_PENDING
-        } else {
-            u32::LIST_OP_PENDING
-        };
+        let offset = Self::empty(is_64bit(flags)).offset(Field::ListOpPending);
+
         match pending.as_const_ptr().addr().checked_sub(offset)? {
             0 => None,
             address => Self::new(UserPtr::from_addr(address), flags).ok(),
@@ -121,4 +131,20 @@ impl Head {
     pub(crate) fn address(self) -> UserPtr {
         UserPtr::from_addr(self.0.get() & Self::ADDRESS)
     }
+
+    /// The offset of a field in the head, in bytes.
+    pub(crate) fn offset(self, field: Field) -> usize {
+        let size = if self.is_64bit() {
+            size_of::<u64>()
+        } else {
+            size_of::<u32>()
+        };
+        // CAST: The discriminants are `usize`.
+        field as usize * size
+    }
 }
+
+static_assert!(offset_of!(uapi::robust_list_head, futex_offset) == size_of::<u64>());
+static_assert!(offset_of!(uapi::robust_list_head, list_op_pending) == 2 * size_of::<u64>());
+static_assert!(offset_of!(uapi::robust_list_head32, futex_offset) == size_of::<u32>());
+static_assert!(offset_of!(uapi::robust_list_head32, list_op_pending) == 2 * size_of::<u32>());

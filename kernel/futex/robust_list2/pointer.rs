@@ -2,13 +2,8 @@
 
 //! The pointers of a list in user memory: words of 32 or 64 bits.
 
-use core::mem::offset_of;
-
 use kernel::{
-    futex::{
-        Protocol,
-        RobustFutexOwner, //
-    },
+    futex::Protocol,
     num::casts,
     prelude::*,
     uaccess::UserWord,
@@ -19,24 +14,14 @@ use kernel::{
 pub(crate) trait Word: UserWord + Into<u64> + Copy {
     /// The largest word.
     const MAX: u64;
-
-    /// The offset of `futex_offset` in a head, in bytes.
-    const FUTEX_OFFSET: usize;
-
-    /// The offset of `list_op_pending` in a head, in bytes.
-    const LIST_OP_PENDING: usize;
 }
 
 impl Word for u32 {
     const MAX: u64 = casts::usize_as_u64(casts::u32_as_usize(u32::MAX));
-    const FUTEX_OFFSET: usize = offset_of!(uapi::robust_list_head32, futex_offset);
-    const LIST_OP_PENDING: usize = offset_of!(uapi::robust_list_head32, list_op_pending);
 }
 
 impl Word for u64 {
     const MAX: u64 = u64::MAX;
-    const FUTEX_OFFSET: usize = offset_of!(uapi::robust_list_head, futex_offset);
-    const LIST_OP_PENDING: usize = offset_of!(uapi::robust_list_head, list_op_pending);
 }
 
 /// A zero-extended pointer of a list: the address of an entry, and how the futex of that entry is
@@ -51,15 +36,6 @@ impl<W: Word> From<W> for Pointer {
 }
 
 impl Pointer {
-    /// Reads the pointer at `from`, once, in a list of `owner`.
-    ///
-    /// # Errors
-    ///
-    /// [`EFAULT`] if `from` cannot be read.
-    pub(crate) fn read<W: Word>(owner: &RobustFutexOwner<'_>, from: UserPtr) -> Result<Self> {
-        owner.read_word::<W>(from).map(Self::from)
-    }
-
     fn address(self) -> u64 {
         self.0 & !u64::from(uapi::FUTEX_ROBUST_MOD_MASK)
     }
@@ -71,8 +47,8 @@ impl Pointer {
 
     /// The futex of the entry, `offset` bytes further. The sum wraps at the width of the list's
     /// words, as in a program with such pointers.
-    pub(crate) fn futex<W: Word>(self, offset: W) -> UserPtr {
-        let address = self.address().wrapping_add(offset.into()) & W::MAX;
+    pub(crate) fn futex<W: Word>(self, offset: u64) -> UserPtr {
+        let address = self.address().wrapping_add(offset) & W::MAX;
         UserPtr::from_addr(casts::arch::u64_as_usize(address))
     }
 

@@ -5,7 +5,10 @@
 //! Each test walks lists in real user memory, in an address space of its own. The selftests in
 //! `tools/testing/selftests/futex/` cover what needs a dying thread: waiters, exec, fork.
 
-use core::fmt::Debug;
+use core::{
+    fmt::Debug,
+    mem::offset_of, //
+};
 
 use kernel::{
     kunit::UserMemory,
@@ -55,6 +58,12 @@ trait Width: Word {
     const TYPE: c_uint;
     const START: usize;
 
+    /// The offset of `futex_offset` in a head, in bytes.
+    const FUTEX_OFFSET: usize;
+
+    /// The offset of `list_op_pending` in a head, in bytes.
+    const LIST_OP_PENDING: usize;
+
     /// The lower half of a value, in a 32-bit list.
     fn word(value: usize) -> Self;
 }
@@ -62,6 +71,8 @@ trait Width: Word {
 impl Width for u32 {
     const TYPE: c_uint = uapi::ROBUST_LIST_32BIT;
     const START: usize = 0x1000_0000;
+    const FUTEX_OFFSET: usize = offset_of!(uapi::robust_list_head32, futex_offset);
+    const LIST_OP_PENDING: usize = offset_of!(uapi::robust_list_head32, list_op_pending);
 
     fn word(value: usize) -> Self {
         // CAST: The upper half is cut off.
@@ -72,6 +83,8 @@ impl Width for u32 {
 impl Width for u64 {
     const TYPE: c_uint = uapi::ROBUST_LIST_64BIT;
     const START: usize = 0x12_3000_0000;
+    const FUTEX_OFFSET: usize = offset_of!(uapi::robust_list_head, futex_offset);
+    const LIST_OP_PENDING: usize = offset_of!(uapi::robust_list_head, list_op_pending);
 
     fn word(value: usize) -> Self {
         casts::usize_as_u64(value)

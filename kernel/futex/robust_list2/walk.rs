@@ -32,7 +32,10 @@ use kernel::{
 };
 
 use crate::{
-    head::Head,
+    head::{
+        Field,
+        Head, //
+    },
     pointer::{
         Pointer,
         Word, //
@@ -78,32 +81,45 @@ impl<'a> Walk<'a> {
     ///
     /// As in the C walk, `list_op_pending` comes last, and a fault in the list skips it.
     pub(crate) fn list(&mut self, head: Head) -> End {
-        let end = if head.is_64bit() {
-            self.list_at::<u64>(head.address())
-        } else {
-            self.list_at::<u32>(head.address())
-        };
         // Nobody reports the error to user space.
-        end.unwrap_or(End::Fault)
+        self.list_at(head).unwrap_or(End::Fault)
     }
 
-    fn list_at<W: Word>(&mut self, head: UserPtr) -> Result<End> {
-        if head.as_const_ptr().is_null() {
+    fn list_at(&mut self, head: Head) -> Result<End> {
+        let address = head.address();
+        if address.as_const_ptr().is_null() {
             return Ok(End::Empty);
         }
 
-        let field = |offset| head.wrapping_byte_add(offset);
-        let first = Pointer::read::<W>(&self.owner, head)?;
-        let futex_offset: W = self.owner.read_word(field(W::FUTEX_OFFSET))?;
-        let pending = Pointer::read::<W>(&self.owner, field(W::LIST_OP_PENDING))?;
+        let first = self.read(head, Field::First)?.into();
+        let offset = self.read(head, Field::FutexOffset)?;
+        let pending = Pointer::from(self.read(head, Field::ListOpPending)?);
+        let uaddr;
 
-        let end = self.entries(head, first, futex_offset, pending.entry())?;
+        let end = if head.is_64bit() {
+            uaddr = pending.futex::<u64>(offset);
+            self.entries::<u64>(address, first, offset, pending.entry())?
+        } else {
+            uaddr = pending.futex::<u32>(offset);
+            self.entries::<u32>(address, first, offset, pending.entry())?
+        };
 
         if !pending.entry().as_const_ptr().is_null() {
-            let uaddr = pending.futex(futex_offset);
             self.owner.abandon_pending(uaddr, pending.protocol())?;
         }
         Ok(end)
+    }
+
+    /// Reads a field of a head.
+    #[inline(never)]
+    fn read(&self, head: Head, field: Field) -> Result<u64> {
+        let from = head.address().wrapping_byte_add(head.offset(field));
+
+        if head.is_64bit() {
+            self.owner.read_word::<u64>(from)
+        } else {
+            self.owner.read_word::<u32>(from).map(u64::from)
+        }
     }
 
     /// Handles the entries from `pointer` to `head`, except the one at `pending`.
@@ -111,7 +127,7 @@ impl<'a> Walk<'a> {
         &mut self,
         head: UserPtr,
         mut pointer: Pointer,
-        futex_offset: W,
+        futex_offset: u64,
         pending: UserPtr,
     ) -> Result<End> {
         let mut others_left = uapi::ROBUST_LIST_LIMIT;
@@ -124,7 +140,7 @@ impl<'a> Walk<'a> {
             }
 
             // The next owner of the futex may free the entry, so read the pointer first.
-            let uaddr = pointer.futex(futex_offset);
+            let uaddr = pointer.futex::<W>(futex_offset);
             let (next, word) = self.owner.read_entry::<W>(entry, uaddr);
 
             // The pending lock may be on the list, and must not be handled twice.
