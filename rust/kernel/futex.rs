@@ -76,15 +76,11 @@ impl<'a> RobustFutexOwner<'a> {
     /// # Errors
     ///
     /// [`EFAULT`] if the address does not refer to memory that can be read.
-    #[inline]
+    #[inline(never)]
     pub fn read_word<T: UserWord>(&self, uaddr: UserPtr) -> Result<T> {
-        uaddr
-            .read_word()
-            .or_else(|_| self.fault_in_and_read_word(uaddr))
-    }
-
-    #[cold]
-    fn fault_in_and_read_word<T: UserWord>(&self, uaddr: UserPtr) -> Result<T> {
+        if let Ok(word) = uaddr.read_word() {
+            return Ok(word);
+        }
         self.fault_in(uaddr)?;
         uaddr.read_word()
     }
@@ -118,6 +114,7 @@ impl<'a> RobustFutexOwner<'a> {
     /// A page fault of the kernel gives up if it has to wait and a fatal signal is pending.
     #[cfg(CONFIG_MMU)]
     #[doc(alias = "fixup_user_fault")]
+    #[cold]
     fn fault_in(&self, uaddr: UserPtr) -> Result {
         let address = uaddr.as_const_ptr().addr();
         let _guard = self.mm.mmap_read_lock();
@@ -224,6 +221,7 @@ impl<'a> RobustFutexOwner<'a> {
 
     /// Slow path: faults, concurrent changes and `list_op_pending`.
     #[doc(alias = "handle_futex_death")]
+    #[inline(never)]
     fn handle_death(&self, uaddr: UserPtr, protocol: Protocol, origin: Origin) -> Result {
         let modifier = match protocol {
             Protocol::Plain => 0,
