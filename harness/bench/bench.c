@@ -38,7 +38,7 @@ struct task {
 	unsigned int	lists;
 	unsigned int	entries;	/* of each list */
 	bool		owned;
-	bool		contended;	/* A thread sleeps on each lock. */
+	bool		contended;	/* A thread sleeps on each of the first SLEEPERS locks. */
 	uint64_t	begin;
 };
 
@@ -84,10 +84,10 @@ static void *sleep_on_lock(void *arg)
 }
 
 /*
- * A thread sleeps on each lock of the list, and the exit wakes all of them. The thread that
- * exits and the one that joins it have a higher priority, so no sleeper runs in between.
+ * The exit wakes the sleepers of its entries. The thread that exits and the one that joins
+ * it have a higher priority, so no sleeper runs in between.
  */
-static void start_sleepers(unsigned int count)
+static void start_sleepers(void)
 {
 	struct sched_param param = { 0 };
 	pthread_attr_t attr;
@@ -98,13 +98,23 @@ static void start_sleepers(unsigned int count)
 	    pthread_attr_setschedpolicy(&attr, SCHED_OTHER) ||
 	    pthread_attr_setschedparam(&attr, &param))
 		die("pthread_attr");
-	for (unsigned int i = 0; i < count; i++)
+	for (unsigned int i = 0; i < SLEEPERS; i++)
 		if (pthread_create(&sleepers[i], &attr, sleep_on_lock, &locks[i]))
 			die("pthread_create");
-	while (ready_sleepers < count)
+	while (ready_sleepers < SLEEPERS)
 		usleep(1000);
 	/* The last one has not called the kernel yet. */
 	usleep(10000);
+}
+
+/* Wakes those that the exit has not woken. */
+static void end_sleepers(void)
+{
+	for (unsigned int i = 0; i < SLEEPERS; i++) {
+		atomic_store(&locks[i].futex, FUTEX_OWNER_DIED);
+		wake(&locks[i].futex, 1);
+		pthread_join(sleepers[i], NULL);
+	}
 }
 
 /* Ends with a bare exit, to leave out the C library's work. */
@@ -128,8 +138,10 @@ static void *exit_with_lists(void *arg)
 	/* Drops the empty list that the C library has registered. */
 	if (task->type != LEGACY || !task->lists)
 		set_legacy_list(NULL);
-	if (task->contended)
-		start_sleepers(task->entries);
+	if (task->contended) {
+		store_words(locks, SLEEPERS, word);
+		start_sleepers();
+	}
 	task->begin = now();
 	syscall(SYS_exit, 0);
 	return NULL;
@@ -148,10 +160,9 @@ static uint64_t time_exit(struct task task)
 	pthread_join(thread, NULL);
 	end = now();
 
-	if (task.contended)
-		for (unsigned int i = 0; i < entries; i++)
-			pthread_join(sleepers[i], NULL);
 	handled = count_futexes(locks, entries, died);
+	if (task.contended)
+		end_sleepers();
 	if (handled != (task.owned ? entries : 0)) {
 		fprintf(stderr, "bench: %u of %u locks handled\n", handled, entries);
 		exit(1);
@@ -169,7 +180,8 @@ static void set_scheduler(int policy, int priority)
 
 /*
  * Instructions per visited entry: the additional time of the exit compared with empty
- * lists. A list ends with the 2048th entry that the thread does not own.
+ * lists and the same sleepers: an exit from a process of many threads costs more. A list
+ * ends with the 2048th entry that the thread does not own.
  *
  * Both kinds of exit alternate, so that background work of the kernel meets both. With a
  * real-time priority, the joining thread sleeps before the other one exits, and it continues
