@@ -76,6 +76,7 @@ impl<'a> RobustFutexOwner<'a> {
     /// # Errors
     ///
     /// [`EFAULT`] if the address does not refer to memory that can be read.
+    // Its callers are not hot, and each copy has two accesses to user memory.
     #[inline(never)]
     pub fn read_word<T: UserWord>(&self, uaddr: UserPtr) -> Result<T> {
         if let Ok(word) = uaddr.read_word() {
@@ -221,7 +222,6 @@ impl<'a> RobustFutexOwner<'a> {
 
     /// Slow path: faults, concurrent changes and `list_op_pending`.
     #[doc(alias = "handle_futex_death")]
-    #[inline(never)]
     fn handle_death(&self, uaddr: UserPtr, protocol: Protocol, origin: Origin) -> Result {
         let modifier = match protocol {
             Protocol::Plain => 0,
