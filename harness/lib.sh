@@ -59,7 +59,8 @@ readonly ALL_ARCHES=(x86_64 arm64 riscv64 loongarch64)
 #  MACHINES           the machines of its programs, in the words of readelf
 #  DEB_ARCHES         by ABI: Debian's name for it; DEB_ARCH is that of the kernel's own
 #  CONSOLE            the guest's console
-#  DEPS               by purpose (guest, programs, gcc, oldest, system): Debian's packages
+#  DEPS               by purpose (guest, demo, programs, gcc, oldest, system): Debian's
+#                     packages; those of demo are for programs, too
 #  UNPACK             by purpose: a name, and packages of another release of Debian,
 #                     which are not installed
 #  QEMU               QEMU's program, machine and CPU
@@ -146,9 +147,10 @@ need_space() {
 }
 
 # with_ccache DIR COMMAND...: runs a command with the cache of compiled objects, which are
-# the same for all DIRs.
+# the same for all DIRs. By the dependencies that a compiler lists, a new file costs a fifth
+# less than by running its preprocessor first.
 with_ccache() {
-	CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$1 CCACHE_NOHASHDIR=1 \
+	CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$1 CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1 \
 		CCACHE_SLOPPINESS=time_macros,include_file_mtime CCACHE_MAXSIZE=4G "${@:2}"
 }
 

@@ -10,8 +10,8 @@ HEADERS=([arm64]=arm64 [arm]=arm)
 DEB_ARCHES=([arm64]=arm64 [arm]=armhf) CONSOLE=ttyAMA0
 DEPS=(
 	[guest]=qemu-system-arm
-	[programs]='make rsync gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-		gcc-arm-linux-gnueabihf libc6-dev-armhf-cross'
+	[demo]='make rsync gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
+	[programs]='gcc-arm-linux-gnueabihf libc6-dev-armhf-cross'
 	[gcc]=gcc-aarch64-linux-gnu
 	[oldest]=gcc-$OLDEST_GCC-aarch64-linux-gnu
 	[system]='arch-test qemu-user-static'

@@ -12,11 +12,12 @@ HEADERS=([loongarch64]=loongarch)
 DEB_ARCHES=([loongarch64]=loong64) CONSOLE=ttyS0
 DEPS=(
 	[guest]=qemu-system-misc
-	[programs]="make rsync clang-$LLVM_RELEASE lld-$LLVM_RELEASE"
+	[demo]="make rsync clang-$LLVM_RELEASE lld-$LLVM_RELEASE"
+	[programs]=
 )
 UNPACK=(
 	[guest]='qemu-loongarch64 qemu-system-misc qemu-system-data'
-	[programs]='loong64-cross libc6-loong64-cross libc6-dev-loong64-cross
+	[demo]='loong64-cross libc6-loong64-cross libc6-dev-loong64-cross
 		linux-libc-dev-loong64-cross libgcc-s1-loong64-cross libgcc-14-dev-loong64-cross'
 )
 QEMU=("$CACHE/tools/qemu-loongarch64/usr/bin/qemu-system-loongarch64" -M virt -cpu la464)

@@ -13,8 +13,8 @@ HEADERS=([riscv64]=riscv [riscv32]=riscv)
 DEB_ARCHES=([riscv64]=riscv64) CONSOLE=ttyS0
 DEPS=(
 	[guest]=qemu-system-misc
-	[programs]="make rsync gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
-		clang-$LLVM_RELEASE lld-$LLVM_RELEASE"
+	[demo]='make rsync gcc-riscv64-linux-gnu libc6-dev-riscv64-cross'
+	[programs]="clang-$LLVM_RELEASE lld-$LLVM_RELEASE"
 )
 UNPACK=([guest]='qemu-riscv64 qemu-system-riscv opensbi')
 QEMU=("$CACHE/tools/qemu-riscv64/usr/bin/qemu-system-riscv64" -M virt -cpu rv64)

@@ -10,7 +10,8 @@ HEADERS=([x86_64]=x86 [i386]=x86)
 DEB_ARCHES=([x86_64]=amd64 [i386]=i386) CONSOLE=ttyS0
 DEPS=(
 	[guest]='qemu-system-x86 gcc libc6-dev'
-	[programs]='gcc libc6-dev make rsync gcc-i686-linux-gnu libc6-dev-i386-cross'
+	[demo]='gcc libc6-dev make rsync'
+	[programs]='gcc-i686-linux-gnu libc6-dev-i386-cross'
 	[gcc]=gcc
 	[oldest]=gcc-$OLDEST_GCC
 	[system]=debian-archive-keyring
