@@ -23,7 +23,7 @@
 #define BOOST_PRIORITY	10
 
 /* Long enough for hundreds of naps of the test */
-#define WALK_LOCKS	262144
+#define WALK_LOCKS	524288
 
 enum death { EXIT, EXEC_BY_LEADER, EXEC_BY_THREAD };
 
