@@ -13,7 +13,7 @@ DEB_ARCHES=([loongarch64]=loong64) CONSOLE=ttyS0
 DEPS=(
 	[guest]=qemu-system-misc
 	[demo]="make rsync clang-$LLVM_RELEASE lld-$LLVM_RELEASE"
-	[programs]=
+	[programs]=""
 )
 UNPACK=(
 	[guest]='qemu-loongarch64 qemu-system-misc qemu-system-data'
