@@ -90,6 +90,12 @@ set_toolchain() {
 	export TOOLCHAIN
 }
 
+# check_toolchain: refuses an architecture that TOOLCHAIN does not build.
+check_toolchain() {
+	[[ $TOOLCHAIN == clang || -v DEPS[$TOOLCHAIN] ]] ||
+		die "ARCH=$ARCH is not built by TOOLCHAIN=$TOOLCHAIN: use TOOLCHAIN=clang"
+}
+
 # set_config: checks CONFIG and sets its build directory. Each tree is called "linux"
 # beside its build directories, so that ccache sees the same relative paths for all
 # trees.
@@ -152,6 +158,21 @@ need_space() {
 with_ccache() {
 	CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$1 CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1 \
 		CCACHE_SLOPPINESS=time_macros,include_file_mtime CCACHE_MAXSIZE=4G "${@:2}"
+}
+
+# start COMMAND...: runs a command in the background. It has a process group of its own,
+# so that stop_all also stops its children.
+start() {
+	set -m
+	"$@" &
+	set +m
+}
+
+stop_all() {
+	local pid
+	for pid in $(jobs -p); do
+		kill -- "-$pid" 2>/dev/null || true
+	done
 }
 
 # step LOG LABEL COMMAND...: runs a long command with its output in a log and one line
