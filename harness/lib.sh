@@ -160,11 +160,14 @@ with_ccache() {
 		CCACHE_SLOPPINESS=time_macros,include_file_mtime CCACHE_MAXSIZE=4G "${@:2}"
 }
 
+# can_install: whether this user can install packages without a password.
+can_install() { ((EUID == 0)) || sudo -n true 2>/dev/null; }
+
 # start COMMAND...: runs a command in the background. It has a process group of its own,
-# so that stop_all also stops its children.
+# so that stop_all also stops its children, and may not read the terminal.
 start() {
 	set -m
-	"$@" &
+	"$@" </dev/null &
 	set +m
 }
 
