@@ -3,6 +3,19 @@
 #
 # Shared by scripts that run guests and read their output. Sourced after lib.sh.
 
+# busybox: prints the path of the busybox for guests of ARCH.
+busybox() {
+	# shellcheck disable=SC2153 # set_arch sets it.
+	local deb=$CACHE/busybox-$ARCH
+	if [[ ! -x $deb ]]; then
+		dpkg-deb --fsys-tarfile "$("$TOP/harness/tools/download" busybox-static "$DEB_ARCH")" |
+			tar -xO --wildcards './*bin/busybox' >"$deb.new"
+		chmod +x "$deb.new"
+		mv "$deb.new" "$deb"
+	fi
+	echo "$deb"
+}
+
 # run_guest OUT ARCH CONFIG [FILE[=PATH]...] -- COMMAND...: runs a command in a guest,
 # and returns its status. OUT.out gets the command's output, OUT.log the kernel's
 # messages, and OUT.err the reason if the guest failed.
